@@ -1,0 +1,428 @@
+"""The declaration of a fleet: what a stack's config says, checked and frozen.
+
+`Fleet.load` reads the config's plain data (YAML or JSON) and either gives a whole fleet or raises
+`ConfigError` with every problem. Everything else in this package is derived from a `Fleet`.
+"""
+
+import ipaddress
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from mailinfra.errors import ConfigError, Problem
+
+
+class Cloud(StrEnum):
+    """The clouds whose servers can be in a fleet."""
+
+    AWS = "aws"
+    GCP = "gcp"
+
+
+class Role(StrEnum):
+    """What a node does. A node group has one or more roles."""
+
+    MX = "mx"
+    SUBMISSION = "submission"
+    EGRESS = "egress"
+    IMAP = "imap"
+    POP3 = "pop3"
+    MAILBOX = "mailbox"
+
+
+class Size(StrEnum):
+    """A node's size; `mailinfra.places` gives each cloud's machine type for it."""
+
+    NANO = "nano"
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+    XLARGE = "xlarge"
+
+
+class Residency(StrEnum):
+    """What a foreign zone's node may do with a message: `strict` never writes it to disk."""
+
+    STRICT = "strict"
+    RELAXED = "relaxed"
+
+
+class MxPolicy(StrEnum):
+    """How the steering zones choose among regions."""
+
+    GEO = "geo"
+    LATENCY = "latency"
+    WEIGHTED = "weighted"
+
+
+class ParentProvider(StrEnum):
+    """Who serves the parent zone."""
+
+    CLOUDFLARE = "cloudflare"
+    ROUTE53 = "route53"
+    CLOUDDNS = "clouddns"
+
+
+class SteeringProvider(StrEnum):
+    """Who serves a steering zone: health-checked weighted, geo or latency answers."""
+
+    ROUTE53 = "route53"
+    CLOUDDNS = "clouddns"
+
+
+class TlsVersion(StrEnum):
+    """A TLS floor."""
+
+    TLS12 = "1.2"
+    TLS13 = "1.3"
+
+
+class KeyStage(StrEnum):
+    """A DKIM key's stage of life (R21)."""
+
+    GENERATED = "generated"
+    PUBLISHED = "published"
+    SIGNING = "signing"
+    RETIRED = "retired"
+
+
+class DmarcPolicy(StrEnum):
+    """The DMARC policy asked of receivers (RFC 7489 6.3)."""
+
+    NONE = "none"
+    QUARANTINE = "quarantine"
+    REJECT = "reject"
+
+
+class MtaStsMode(StrEnum):
+    """The MTA-STS mode (RFC 8461 3.2); `off` publishes nothing."""
+
+    OFF = "off"
+    TESTING = "testing"
+    ENFORCE = "enforce"
+
+
+LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+Label = Annotated[str, Field(pattern=rf"^{LABEL}$")]
+DomainName = Annotated[str, Field(pattern=rf"^(?:{LABEL}\.)+{LABEL}$", max_length=253)]
+CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+RegionName = Annotated[str, Field(pattern=r"^[a-z]+(?:-[a-z]+)+-?\d{1,2}$", max_length=32)]
+
+
+def _network(text: str) -> str:
+    network = ipaddress.IPv4Network(text)
+    if not 16 <= network.prefixlen <= 27:
+        raise ValueError("an IPv4 network with a prefix length from 16 to 27")
+    return str(network)
+
+
+Ipv4Network = Annotated[str, AfterValidator(_network)]
+
+
+class Model(BaseModel):
+    """A frozen part of the config in which an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Zone(Model):
+    """A residency zone: a set of countries that its users' data never leaves."""
+
+    countries: tuple[CountryCode, ...] = Field(min_length=1)
+    """The countries (ISO 3166-1 alpha-2) in which this zone's data may lie."""
+
+
+class NodeGroup(Model):
+    """Nodes of one kind in one region: the unit that is sized and scaled alone."""
+
+    name: Label = Field(max_length=16)
+    """The group's name, unique in its region; a node is called `<group>-<number>`."""
+    roles: tuple[Role, ...] = Field(min_length=1)
+    """What each node of the group does."""
+    count: int = Field(default=1, ge=0, le=64)
+    """How many nodes."""
+    size: Size = Size.SMALL
+    """How big each node is."""
+    disk_gib: int = Field(default=20, ge=10, le=16384)
+    """The system disk, in GiB."""
+    data_gib: int = Field(default=100, ge=1, le=16384)
+    """The mail volume of each `mailbox` node, in GiB. Other roles have none."""
+
+
+class Region(Model):
+    """One cloud region with its network and node groups."""
+
+    cloud: Cloud
+    """The cloud."""
+    region: RegionName
+    """The cloud's own name of the region, for example `eu-central-1` or `europe-west3`."""
+    zone: Label
+    """The residency zone that this region belongs to."""
+    network: Ipv4Network
+    """The private IPv4 network of the region, unique in the fleet. IPv6 comes from the cloud."""
+    groups: tuple[NodeGroup, ...] = Field(min_length=1)
+    """The node groups."""
+    weight: int = Field(default=100, ge=0, le=255)
+    """Its share of the mail where the MX policy is `weighted` (Route 53 allows 0 to 255)."""
+
+
+class HealthCheck(Model):
+    """How the steering zones find out that a server is dead."""
+
+    interval_seconds: int = 10
+    """Seconds between two probes: 10 or 30 (what Route 53 offers)."""
+    failures: int = Field(default=3, ge=1, le=10)
+    """Failed probes in a row until the server leaves the answer."""
+
+
+class Mx(Model):
+    """Who receives for the domains, and how senders are spread."""
+
+    policy: MxPolicy = MxPolicy.GEO
+    """How a sender's resolver is answered: by geography, by latency, or by weights."""
+    primaries: tuple[RegionName, ...] = ()
+    """Regions behind the equal-priority primary MX hosts. Empty: every region with an mx group."""
+    secondaries: tuple[RegionName, ...] = ()
+    """Regions behind the secondary MX hosts. Empty: every region with an mx group, farthest-first choice
+    left to the steering policy."""
+    primary_priority: int = Field(default=10, ge=0, le=65535)
+    """Preference of the primary MX hosts (RFC 5321 5.1: lower is preferred)."""
+    secondary_priority: int = Field(default=20, ge=0, le=65535)
+    """Preference of the secondary MX hosts."""
+    ttl_seconds: int = Field(default=60, ge=10, le=300)
+    """TTL of the steered A and AAAA sets. With health checks, 60 or less."""
+    record_ttl_seconds: int = Field(default=3600, ge=60, le=86400)
+    """TTL of the MX records themselves."""
+    health: HealthCheck = HealthCheck()
+    """The health checks."""
+
+
+class Parent(Model):
+    """The zone of the domains themselves."""
+
+    provider: ParentProvider = ParentProvider.CLOUDFLARE
+    """Who serves it."""
+    account_id: str = ""
+    """The Cloudflare account that owns the zones (Cloudflare only)."""
+
+
+class Steering(Model):
+    """A delegated zone that holds the names that MX records point at."""
+
+    provider: SteeringProvider
+    """Who serves it."""
+    label: Label
+    """Its label: the zone is `<label>.mx.<primary domain>`."""
+
+
+class Dns(Model):
+    """Where the fleet's names are served."""
+
+    parent: Parent = Parent()
+    """The parent zone."""
+    steering: tuple[Steering, ...] = (
+        Steering(provider=SteeringProvider.ROUTE53, label="aws"),
+        Steering(provider=SteeringProvider.CLOUDDNS, label="gcp"),
+    )
+    """The steering zones. Each has its own DNS provider and signer; MX hosts of equal priority live in each."""
+    ttl_seconds: int = Field(default=3600, ge=60, le=86400)
+    """TTL of static records."""
+    dnssec: bool = True
+    """Sign every zone (needed for DANE)."""
+
+
+class PlacementRule(Model):
+    """Users whose attribute has one of the values live in `home`."""
+
+    attribute: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    """The directory attribute, for example `country`, `department` or `plan`."""
+    values: tuple[str, ...] = Field(min_length=1)
+    """The attribute's values that this rule is for."""
+    home: RegionName
+    """The home region of these users."""
+
+
+class Placement(Model):
+    """Which region a user's mailbox lives in. The first rule that fits decides."""
+
+    rules: tuple[PlacementRule, ...] = ()
+    """The rules, in order."""
+    default: RegionName
+    """The home of users that no rule fits."""
+
+
+class Keys(Model):
+    """Customer-managed keys of the residency zones."""
+
+    rotation_days: int = Field(default=365, ge=90, le=2560)
+    """Days between two rotations of the keys at rest (AWS KMS allows 90 to 2560)."""
+    deletion_window_days: int = Field(default=30, ge=7, le=30)
+    """Days that a deleted key can still be brought back."""
+
+
+class DkimKey(Model):
+    """One generation of DKIM keys: one key in each region's HSM."""
+
+    serial: Label
+    """The generation's name, part of the selector."""
+    stage: KeyStage = KeyStage.SIGNING
+    """How far its life has come."""
+
+
+class Dkim(Model):
+    """How outgoing mail is signed."""
+
+    bits: int = 2048
+    """RSA modulus length: 2048, 3072 or 4096."""
+    selector: str = "{region}-{serial}"
+    """How selectors are made, from `{region}` and `{serial}`."""
+    keys: tuple[DkimKey, ...] = (DkimKey(serial="1"),)
+    """The key generations. Exactly one signs."""
+    rotation_days: int = Field(default=180, ge=1, le=365)
+    """Days after which a generation should be replaced (M3AAWG: at least every six months)."""
+    drain_days: int = Field(default=7, ge=1, le=90)
+    """Days that a key stays published after its last signature."""
+
+
+class Tls(Model):
+    """TLS floors by kind of link. Between the fleet's own nodes it is always 1.3 with client certificates."""
+
+    clients: TlsVersion = TlsVersion.TLS13
+    """Floor for submission, IMAP, POP3."""
+    internet: TlsVersion = TlsVersion.TLS12
+    """Floor for STARTTLS on port 25, both directions, where TLS is used at all."""
+
+
+class Authentication(Model):
+    """What receivers are told to do with mail that is not ours."""
+
+    dmarc: DmarcPolicy = DmarcPolicy.REJECT
+    """The DMARC policy."""
+    dmarc_reports: str = ""
+    """Where aggregate reports go (an address); empty: `dmarc@` the primary domain."""
+    mta_sts: MtaStsMode = MtaStsMode.ENFORCE
+    """The MTA-STS mode."""
+    mta_sts_max_age_seconds: int = Field(default=604800, ge=86400, le=31557600)
+    """How long senders keep the MTA-STS policy."""
+    tls_reports: str = ""
+    """Where TLS reports go (an address); empty: `tls-reports@` the primary domain."""
+
+
+class Limits(Model):
+    """Bounds on mail."""
+
+    message_bytes: int = Field(default=52_428_800, ge=65_536, le=157_286_400)
+    """The largest message, in bytes."""
+    recipients: int = Field(default=1000, ge=100, le=10_000)
+    """Recipients in one transaction (RFC 5321 4.5.3.1.8 demands at least 100)."""
+    queue_hours: int = Field(default=120, ge=1, le=240)
+    """Hours that a message is retried before it bounces (RFC 5321 4.5.4.1: at least 4 to 5 days)."""
+
+
+class Endpoints(Model):
+    """API endpoints other than the clouds' public ones (FIPS, PrivateLink, sovereign clouds).
+
+    Each is a URL in which `{region}` stands for the region; empty is the public endpoint.
+    """
+
+    kms: str = ""
+    """AWS KMS, or Cloud KMS."""
+    storage: str = ""
+    """S3, or Cloud Storage."""
+
+
+class AwsAccount(Model):
+    """The AWS account."""
+
+    endpoints: Endpoints = Endpoints()
+    """Other API endpoints."""
+
+
+class GcpAccount(Model):
+    """The Google Cloud project."""
+
+    project: str = Field(default="", pattern=r"^(?:[a-z][a-z0-9-]{4,28}[a-z0-9])?$")
+    """The project's id; needed when a region is on GCP."""
+    endpoints: Endpoints = Endpoints()
+    """Other API endpoints."""
+
+
+class Clouds(Model):
+    """Accounts and endpoints."""
+
+    aws: AwsAccount = AwsAccount()
+    """AWS."""
+    gcp: GcpAccount = GcpAccount()
+    """Google Cloud."""
+
+
+class Fleet(Model):
+    """One mail domain (and its aliases) served by many servers in many places."""
+
+    name: Label = Field(max_length=12)
+    """A short name; prefix of every resource's name."""
+    domains: tuple[DomainName, ...] = Field(min_length=1)
+    """The mail domains. The first is the primary one: hosts and service names live under it."""
+    zones: dict[Label, Zone] = Field(min_length=1)
+    """The residency zones by name."""
+    residency: Residency = Residency.STRICT
+    """What a node in a foreign zone may do with a message."""
+    regions: tuple[Region, ...] = Field(min_length=1)
+    """The regions."""
+    mx: Mx = Mx()
+    """Receiving."""
+    dns: Dns = Dns()
+    """Names."""
+    placement: Placement
+    """Where users live."""
+    keys: Keys = Keys()
+    """Keys at rest."""
+    dkim: Dkim = Dkim()
+    """Signing."""
+    tls: Tls = Tls()
+    """TLS floors."""
+    authentication: Authentication = Authentication()
+    """DMARC, MTA-STS, TLS-RPT."""
+    limits: Limits = Limits()
+    """Bounds on mail."""
+    clouds: Clouds = Clouds()
+    """Accounts and endpoints."""
+
+    @property
+    def primary_domain(self) -> str:
+        """The domain under which hosts and services are named."""
+        return self.domains[0]
+
+    def region(self, name: str) -> Region:
+        """The region called `name`; KeyError if the fleet has none."""
+        for region in self.regions:
+            if region.region == name:
+                return region
+        raise KeyError(name)
+
+    @classmethod
+    def load(cls, data: Any) -> Self:
+        """The fleet that plain config data declares. Raises ConfigError with every problem found."""
+        from mailinfra.checks import problems
+
+        try:
+            fleet = cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError(_problem(item) for item in error.errors()) from None
+        found = problems(fleet)
+        if found:
+            raise ConfigError(found)
+        return fleet
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "fleet"
+
+
+def _problem(item: Any) -> Problem:
+    found = "nothing" if item["type"] == "missing" else repr(item["input"])
+    return Problem(_path(item["loc"]), found if len(found) <= 80 else found[:77] + "...", item["msg"])
