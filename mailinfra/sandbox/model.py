@@ -1,5 +1,6 @@
 """What the sandbox's parts say to each other: plain frozen data, JSON on the wire (see `control.py`)."""
 
+import base64
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +21,30 @@ class FirewallRule:
 
 
 @dataclass(frozen=True)
+class MachineFile:
+    """A file laid into a machine's disk before its first boot. `content` is base64 of the bytes."""
+
+    content: str
+    mode: int = 0o644
+    owner: str = "root"
+    """User name on the machine; its primary group goes with it."""
+
+    @classmethod
+    def text(cls, text: str, mode: int = 0o644, owner: str = "root") -> "MachineFile":
+        """A file with this text."""
+        return cls.raw(text.encode(), mode, owner)
+
+    @classmethod
+    def raw(cls, data: bytes, mode: int = 0o644, owner: str = "root") -> "MachineFile":
+        """A file with these bytes."""
+        return cls(base64.b64encode(data).decode(), mode, owner)
+
+    def data(self) -> bytes:
+        """The content."""
+        return base64.b64decode(self.content)
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """A server to boot.
 
@@ -28,7 +53,10 @@ class MachineSpec:
     both clouds do; outside machines have no NAT and carry their public address as `private_ipv4`.
     `user_data` is what the component gave, base64 of the bytes (AWS user-data or GCP startup-script).
     `metadata` is what the cloud's metadata service answers for this server (identity, tags, attributes).
-    `volumes` maps a volume's cloud id to the device's mount name on the machine.
+    `volumes` maps a volume's cloud id to its name on the machine: a path under `/dev/` is a block device, any other
+    absolute path a folder. Both outlive the machine.
+    `files` (by absolute path) and `units` (systemd unit names to enable) are laid into the disk before the first boot.
+    `disk_limit` is how many bytes the machine can write to its disk before it is full; None means the host's.
     """
 
     id: str
@@ -44,6 +72,9 @@ class MachineSpec:
     firewall: tuple[FirewallRule, ...] = ()
     egress_port_25: bool = False
     volumes: dict[str, str] = field(default_factory=dict)
+    files: dict[str, MachineFile] = field(default_factory=dict)
+    units: tuple[str, ...] = ()
+    disk_limit: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON data."""
@@ -60,4 +91,5 @@ class MachineSpec:
             )
             for r in data.get("firewall", ())
         )
-        return cls(**{**data, "firewall": rules})
+        files = {path: MachineFile(**file) for path, file in data.get("files", {}).items()}
+        return cls(**{**data, "firewall": rules, "files": files, "units": tuple(data.get("units", ()))})
