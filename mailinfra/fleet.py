@@ -107,6 +107,7 @@ LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 Label = Annotated[str, Field(pattern=rf"^{LABEL}$")]
 DomainName = Annotated[str, Field(pattern=rf"^(?:{LABEL}\.)+{LABEL}$", max_length=253)]
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+ZoneLetter = Annotated[str, Field(pattern=r"^[a-z]$")]
 RegionName = Annotated[str, Field(pattern=r"^[a-z]+(?:-[a-z]+)+-?\d{1,2}$", max_length=32)]
 
 
@@ -148,6 +149,9 @@ class NodeGroup(Model):
     """The system disk, in GiB."""
     data_gib: int = Field(default=100, ge=1, le=16384)
     """The mail volume of each `mailbox` node, in GiB. Other roles have none."""
+    position: int | None = Field(default=None, ge=0, le=63)
+    """Its place in the region's address plan, by default its place in the list (from 0). Give it to the groups
+    that follow before a group in front of them is removed, and no node changes its address."""
 
 
 class Region(Model):
@@ -163,6 +167,9 @@ class Region(Model):
     """The private IPv4 network of the region, unique in the fleet. IPv6 comes from the cloud."""
     groups: tuple[NodeGroup, ...] = Field(min_length=1)
     """The node groups."""
+    availability_zones: tuple[ZoneLetter, ...] = Field(default=(), max_length=4)
+    """The letters of the availability zones that nodes are spread over, in this order. Empty: two that the
+    region has. Changing them replaces nodes."""
     weight: int = Field(default=100, ge=0, le=255)
     """Its share of the mail where the MX policy is `weighted` (Route 53 allows 0 to 255)."""
 
