@@ -44,8 +44,8 @@ class StateFile:
 class Context:
     """The daemon as its parts see it.
 
-    `network` and `supervisor` are None where machines cannot be booted (`machines` is False): then a part listens on
-    loopback only.
+    `network` and `supervisor` are None where machines cannot be booted (`machines` is False): then a part
+    listens on loopback only.
     """
 
     paths: Paths
@@ -63,7 +63,9 @@ class Context:
         return self.network is not None
 
     def add_files(self, files: dict[str, MachineFile]) -> None:
-        """Lay these files into every machine made from now on (root hints, trust anchors …); call it in `start`."""
+        """Lay these files into every machine made from now on (root hints, trust anchors …); call it in
+        `start`.
+        """
         self.base_files.update(files)
 
     def standing(self, spec: MachineSpec) -> None:
@@ -78,12 +80,16 @@ class Context:
         return StateFile(self.paths.folder("services") / f"{name}.json")
 
     def call(self, method: str, /, **params: Any) -> Any:
-        """Call another part's method (`dns.records`) in this process. Raises KeyError when nobody offers it."""
+        """Call another part's method (`dns.records`) in this process. Raises KeyError when nobody offers
+        it.
+        """
         return self.methods[method](**params)
 
 
 class Service(Protocol):
-    """A part of the cloud, run by the daemon. Its methods are offered as `<name>.<method>` on the control socket."""
+    """A part of the cloud, run by the daemon. Its methods are offered as `<name>.<method>` on the control
+    socket.
+    """
 
     name: str
 

@@ -49,14 +49,15 @@ class MachineSpec:
     """A server to boot.
 
     `id` is the cloud's own identifier (`i-0abc…`, a GCE instance name) and unique in the sandbox.
-    Addresses are without prefix length. `public_ipv4` is mapped one to one to `private_ipv4` by the router, as
-    both clouds do; outside machines have no NAT and carry their public address as `private_ipv4`.
+    Addresses are without prefix length. `public_ipv4` is mapped one to one to `private_ipv4` by the router,
+    as both clouds do; outside machines have no NAT and carry their public address as `private_ipv4`.
     `user_data` is what the component gave, base64 of the bytes (AWS user-data or GCP startup-script).
     `metadata` is what the cloud's metadata service answers for this server (identity, tags, attributes).
-    `volumes` maps a volume's cloud id to its name on the machine: a path under `/dev/` is a block device, any other
-    absolute path a folder. Both outlive the machine.
-    `files` (by absolute path) and `units` (systemd unit names to enable) are laid into the disk before the first boot.
-    `disk_limit` is how many bytes the machine can write to its disk before it is full; None means the host's.
+    `volumes` maps a volume's cloud id to its name on the machine: a path under `/dev/` is a block device,
+    any other absolute path a folder. Both outlive the machine.
+    `files` (by absolute path) and `units` (systemd unit names to enable) are laid into the disk before the
+    first boot. `disk_limit` is how many bytes the machine can write to its disk before it is full; None
+    means the host's.
     """
 
     id: str

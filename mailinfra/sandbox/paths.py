@@ -33,8 +33,8 @@ def _xdg(variable: str, fallback: str) -> Path:
 class Paths:
     """The folders of one sandbox.
 
-    `state` is all that the sandbox keeps (`$XDG_STATE_HOME/mailinfra/<name>`); `cache` is what any sandbox of this user
-    may reuse (`$XDG_CACHE_HOME/mailinfra`).
+    `state` is all that the sandbox keeps (`$XDG_STATE_HOME/mailinfra/<name>`); `cache` is what any sandbox
+    of this user may reuse (`$XDG_CACHE_HOME/mailinfra`).
     """
 
     name: str
@@ -95,8 +95,8 @@ class Paths:
 def file_lock(path: Path, busy: str) -> Iterator[None]:
     """Hold `path` as a lock file that names its holder, and remove it at the end.
 
-    Raises `BusyError` at once when another process holds it: `busy`, then that process's id. A lock dies with its
-    process, so a crash leaves at most an empty lock file, which the next holder reuses.
+    Raises `BusyError` at once when another process holds it: `busy`, then that process's id. A lock dies
+    with its process, so a crash leaves at most an empty lock file, which the next holder reuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -128,7 +128,6 @@ def file_lock(path: Path, busy: str) -> Iterator[None]:
 def sandbox_lock(paths: Paths) -> Iterator[None]:
     """Hold the sandbox for one `up` or `down`. Raises `BusyError` naming the process that holds it."""
     # Beside the state root, not in it: `down` removes the state root while it holds the lock.
-    with file_lock(
-        paths.state.with_name(f"{paths.name}.lock"), f"sandbox {paths.name!r} is busy: another up or down runs"
-    ):
+    lock = paths.state.with_name(f"{paths.name}.lock")
+    with file_lock(lock, f"sandbox {paths.name!r} is busy: another up or down runs"):
         yield

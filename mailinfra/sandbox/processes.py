@@ -1,4 +1,6 @@
-"""Processes that outlive the one that started them, known again beyond doubt: by id and start time together."""
+"""Processes that outlive the one that started them, known again beyond doubt: by id and start time
+together.
+"""
 
 import json
 import os
@@ -9,7 +11,8 @@ from pathlib import Path
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot (field 22 of /proc/<pid>/stat, proc(5)); None if it is gone.
+    """When a process started, in clock ticks since boot (field 22 of /proc/<pid>/stat, proc(5)); None if it
+    is gone.
 
     A zombie counts as gone.
     """

@@ -1,0 +1,192 @@
+"""What machines keep: the writable layer over the image, and volumes that outlive the machine."""
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mailinfra.sandbox.model import MachineFile
+from mailinfra.sandbox.paths import SandboxError
+
+VOLUME_BYTES = 4 << 30
+"""Size of a volume's block device. Sparse: only what is written takes room."""
+_SYMLINKS_LIMIT = 40
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A machine's writable layer before it is mounted: plain files in `upper`, shown over `layers`
+    (uppermost first).
+
+    Folders made on the way take owner and mode from the image, symbolic links of the image are followed.
+    """
+
+    upper: Path
+    layers: tuple[Path, ...]
+
+    def write(self, path: str, file: MachineFile) -> None:
+        """Lay a file at an absolute path. Raises `SandboxError` for an owner whom the image does not know."""
+        target = self._place(path)
+        target.unlink(missing_ok=True)
+        target.write_bytes(file.data())
+        user, group = self._owner(file.owner, path)
+        os.chown(target, user, group)
+        target.chmod(file.mode)
+
+    def link(self, path: str, to: str) -> None:
+        """Lay a symbolic link at an absolute path."""
+        target = self._place(path)
+        target.unlink(missing_ok=True)
+        target.symlink_to(to)
+
+    def read(self, path: str) -> bytes | None:
+        """What the machine would find there; None if nothing."""
+        inside = self._resolve(PurePosixPath(path))
+        found = self._find(inside)
+        return found.read_bytes() if found is not None and found.is_file() else None
+
+    def _place(self, path: str) -> Path:
+        pure = PurePosixPath(path)
+        if not pure.is_absolute() or ".." in pure.parts:
+            raise SandboxError(f"file {path!r} of a machine: allowed is an absolute path without '..'")
+        inside = self._resolve(pure.parent)
+        for folder in [*reversed(inside.parents), inside]:
+            here = self.upper / folder.relative_to("/")
+            if here.is_dir():
+                continue
+            here.mkdir()
+            below = self._find(folder)
+            if below is not None and below != here:
+                status = below.stat()
+                os.chown(here, status.st_uid, status.st_gid)
+                here.chmod(stat.S_IMODE(status.st_mode))
+            else:
+                here.chmod(0o755)
+        return self.upper / inside.relative_to("/") / pure.name
+
+    def _find(self, inside: PurePosixPath) -> Path | None:
+        for layer in (self.upper, *self.layers):
+            path = layer / inside.relative_to("/")
+            if path.is_symlink() or path.exists():
+                return path
+        return None
+
+    def _resolve(self, path: PurePosixPath) -> PurePosixPath:
+        """The path with the image's symbolic links followed, never out of the machine."""
+        done = PurePosixPath("/")
+        todo = list(path.parts[1:])
+        links = 0
+        while todo:
+            part = todo.pop(0)
+            if part == "..":
+                done = done.parent
+                continue
+            found = self._find(done / part)
+            if found is None or not found.is_symlink():
+                done /= part
+                continue
+            links += 1
+            if links > _SYMLINKS_LIMIT:
+                raise SandboxError(f"{path}: too many symbolic links in the image")
+            target = PurePosixPath(found.readlink())
+            if target.is_absolute():
+                done = PurePosixPath("/")
+                todo = [*target.parts[1:], *todo]
+            else:
+                todo = [*target.parts, *todo]
+        return done
+
+    def _owner(self, name: str, path: str) -> tuple[int, int]:
+        if name == "root":
+            return 0, 0
+        for line in (self.read("/etc/passwd") or b"").decode().splitlines():
+            fields = line.split(":")
+            if fields[0] == name:
+                return int(fields[2]), int(fields[3])
+        raise SandboxError(f"file {path!r} of a machine: its image has no user {name!r}")
+
+
+def make_limited_disk(image: Path, folder: Path, size: int) -> None:
+    """Move what lies in `folder` into a file system of `size` bytes in the file `image`; `folder` is empty
+    then.
+    """
+    _sparse(image, size)
+    _command(["mkfs.ext4", "-q", "-F", "-m", "0", "-d", str(folder), str(image)])
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def make_volume(file: Path) -> None:
+    """An empty volume (a sparse file without a file system), unless it exists: a volume outlives machines."""
+    if not file.exists():
+        _sparse(file, VOLUME_BYTES)
+
+
+def attach_loop(file: Path) -> Path:
+    """The block device of a volume's file, made if need be."""
+    present = loops(file)
+    if present:
+        return present[0]
+    return Path(_command(["losetup", "--find", "--show", str(file)]).strip())
+
+
+def loops(where: Path) -> list[Path]:
+    """The loop devices whose file is `where` or lies below it."""
+    found = []
+    for entry in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
+        # The kernel marks a removed file with a suffix.
+        backing = Path(entry.read_text().strip().removesuffix(" (deleted)"))
+        if backing == where or where in backing.parents:
+            found.append(Path("/dev") / entry.parts[3])
+    return found
+
+
+def detach_loops(where: Path) -> None:
+    """Let go of the loop devices of a file, or of all files below a folder."""
+    for device in loops(where):
+        _command(["losetup", "--detach", str(device)])
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of ours. Raises `SandboxError` when something is mounted in it: nothing of that is
+    touched.
+    """
+    mounts = mounts_below(folder)
+    if mounts:
+        raise SandboxError(f"{folder} cannot be removed: still mounted there: {', '.join(map(str, mounts))}")
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def mounts_below(folder: Path) -> list[Path]:
+    """Mount points at or below a folder, in the caller's mount namespace."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        point = Path(line.split()[4].encode().decode("unicode_escape"))
+        if point == folder or folder in point.parents:
+            found.append(point)
+    return found
+
+
+def volume_files(volumes: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Where each volume's content lies on the host, by the volume's cloud id."""
+    return {
+        volume: folder / (f"{volume}.img" if name.startswith("/dev/") else volume)
+        for volume, name in volumes.items()
+    }
+
+
+def _sparse(file: Path, size: int) -> None:
+    with file.open("wb") as made:
+        made.truncate(size)
+    file.chmod(0o600)
+
+
+def _command(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SandboxError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout
