@@ -1,0 +1,1 @@
+"""AWS's part of the sandbox's daemon: moto behind the services' own host names."""

@@ -1,0 +1,209 @@
+"""The process that plays AWS: moto's server with the sandbox's addresses, images and a KMS that signs digests.
+
+`python -m mailinfra.sandbox.aws.moto_server FOLDER` serves on a free port of the loopback interface and prints it.
+
+It is a process of its own and outlives the daemon on purpose: moto keeps everything in memory, key material of KMS above
+all, which cannot be recorded and played back. So a crash of the daemon loses nothing; a reboot of the host loses all, as
+it does the machines, and the next `up` finds nothing there and makes it anew.
+"""
+
+import itertools
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from mailinfra.sandbox.aws.images import DEBIAN_OWNER, IMAGES, Image
+from mailinfra.sandbox.processes import Process, write_atomic
+
+ACCOUNT = "000000000000"
+"""The sandbox's account number, which AWS gives to nobody."""
+PUBLIC_IPV4 = "198.51.100.0/25"
+"""Where elastic addresses come from (RFC 5737)."""
+IPV6 = "2001:db8:a000::/36"
+"""Where VPCs' /56 blocks come from (RFC 3849)."""
+PROCESS_FILE = "moto.json"
+PORT_FILE = "moto.port"
+
+_digest: ContextVar[bool] = ContextVar("digest", default=False)
+
+
+def prepare_environment(folder: Path) -> None:
+    """Set what moto reads from its environment while it is imported."""
+    images = folder / "images.json"
+    images.write_text(json.dumps([_image(image) for image in IMAGES]))
+    os.environ.update(
+        MOTO_ACCOUNT_ID=ACCOUNT,
+        MOTO_AMIS_PATH=str(images),
+        MOTO_ENABLE_AMI_VALIDATION="true",
+        MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION="true",
+        MOTO_IAM_LOAD_MANAGED_POLICIES="true",
+        # moto's own calls to itself must not look for real credentials.
+        AWS_ACCESS_KEY_ID="sandbox",
+        AWS_SECRET_ACCESS_KEY="sandbox",
+    )
+
+
+def _image(image: Image) -> dict[str, Any]:
+    return {
+        "ami_id": image.id,
+        "name": image.name,
+        "description": image.description,
+        "owner_id": DEBIAN_OWNER,
+        "public": True,
+        "virtualization_type": "hvm",
+        "architecture": image.architecture,
+        "state": "available",
+        "platform": None,
+        "image_type": "machine",
+        "image_location": f"{DEBIAN_OWNER}/{image.name}",
+        "hypervisor": "xen",
+        "root_device_name": "/dev/xvda",
+        "root_device_type": "ebs",
+        "sriov": "simple",
+        "creation_date": image.created,
+    }
+
+
+def addresses_from_documentation_ranges() -> None:
+    """Make moto's EC2 give out addresses of the sandbox's ranges instead of random ones."""
+    import ipaddress
+
+    from moto.ec2.models import ec2_backends, elastic_ip_addresses, vpcs
+
+    lock = threading.Lock()
+    pool = itertools.cycle(str(address) for address in ipaddress.ip_network(PUBLIC_IPV4).hosts())
+    size = ipaddress.ip_network(PUBLIC_IPV4).num_addresses - 2
+    blocks = ipaddress.ip_network(IPV6).subnets(new_prefix=56)
+
+    def public_address() -> str:
+        with lock:
+            used = {
+                address.public_ip
+                for backend in ec2_backends[ACCOUNT].values()
+                for address in backend.addresses
+            }
+            for address in itertools.islice(pool, size):
+                if address not in used:
+                    return address
+        from moto.ec2.exceptions import EC2ClientError
+
+        raise EC2ClientError(
+            "AddressLimitExceeded", f"The sandbox has {size} elastic addresses; all are in use."
+        )
+
+    def ipv6_block() -> str:
+        with lock:
+            return str(next(blocks))
+
+    elastic_ip_addresses.random_ip = public_address
+    vpcs.random_ipv6_cidr = ipv6_block
+
+
+def kms_signs_digests() -> None:
+    """Give moto's KMS `MessageType=DIGEST`, which it takes and ignores: it would hash the digest once more.
+
+    https://docs.aws.amazon.com/kms/latest/APIReference/API_Sign.html
+    """
+    from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+    from moto.kms.exceptions import ValidationException
+    from moto.kms.responses import KmsResponse
+    from moto.kms.utils import ECDSAPrivateKey, RSAPrivateKey
+
+    def wrap_rsa(original: Callable[..., Any]) -> Callable[..., Any]:
+        def padding_and_hash(self: Any, signing_algorithm: str) -> Any:
+            padding, algorithm = original(self, signing_algorithm)
+            return padding, Prehashed(algorithm) if _digest.get() else algorithm
+
+        return padding_and_hash
+
+    def wrap_ecdsa(original: Callable[..., Any]) -> Callable[..., Any]:
+        def hash_algorithm(self: Any, signing_algorithm: str) -> Any:
+            algorithm = original(self, signing_algorithm)
+            return Prehashed(algorithm) if _digest.get() else algorithm
+
+        return hash_algorithm
+
+    def wrap_action(original: Callable[..., Any]) -> Callable[..., Any]:
+        def action(self: Any) -> Any:
+            kind = self._get_param("MessageType") or "RAW"
+            if kind not in {"RAW", "DIGEST"}:
+                raise ValidationException(f"MessageType: found {kind}; allowed: RAW, DIGEST")
+            token = _digest.set(kind == "DIGEST")
+            try:
+                return original(self)
+            except ValueError as error:
+                # `cryptography` refuses a digest of the wrong length so.
+                raise ValidationException(f"Digest is invalid for the signing algorithm: {error}") from error
+            finally:
+                _digest.reset(token)
+
+        return action
+
+    for cls, name, wrap in (
+        (RSAPrivateKey, "_RSAPrivateKey__padding_and_hash_algorithm", wrap_rsa),
+        (ECDSAPrivateKey, "_ECDSAPrivateKey__hash_algorithm", wrap_ecdsa),
+        (KmsResponse, "sign", wrap_action),
+        (KmsResponse, "verify", wrap_action),
+    ):
+        setattr(cls, name, wrap(getattr(cls, name)))
+
+
+Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+def service_names(application: Wsgi) -> Wsgi:
+    """Let the sandbox's names stand for AWS's: `bucket.s3.eu-central-1.aws.test` for `….amazonaws.com`."""
+
+    def translate(environment: dict[str, Any], start: Any) -> Iterable[bytes]:
+        host = environment.get("HTTP_HOST", "").partition(":")[0]
+        if host.endswith(".aws.test"):
+            environment["HTTP_HOST"] = host.removesuffix(".aws.test") + ".amazonaws.com"
+        return application(environment, start)
+
+    return translate
+
+
+def main(folder: Path) -> int:
+    """Serve until terminated."""
+    prepare_environment(folder)
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server
+
+    class Handler(MotoRequestHandler):  # type: ignore[misc]
+        # Signing a mail must not cost a new connection each time.
+        protocol_version = "HTTP/1.1"
+
+        def log_request(self, *arguments: Any) -> None:
+            """Nothing: request lines would fill the log."""
+
+    addresses_from_documentation_ranges()
+    kms_signs_digests()
+    server = make_server(
+        "127.0.0.1",
+        0,
+        service_names(DomainDispatcherApplication(create_backend_app)),
+        threaded=True,
+        request_handler=Handler,
+    )
+    process = Process.of(os.getpid())
+    if process is None:
+        raise RuntimeError("this process is not in /proc")
+    write_atomic(folder / PORT_FILE, str(server.port))
+    process.save(folder / PROCESS_FILE)
+    sys.stdout.write(f"{server.port}\n")
+    sys.stdout.flush()
+    server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))

@@ -1,0 +1,217 @@
+"""AWS in the sandbox's daemon: keeps moto's process, lets machines reach it over TLS, and gives them their role's keys.
+
+Machines reach every service at `https://<service>.<region>.aws.test` (S3 buckets also at `<bucket>.s3.<region>.aws.test`),
+one address, the sandbox's certificate; the plugins and the command line reach moto on the loopback interface.
+"""
+
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mailinfra.fleet import Cloud
+from mailinfra.places import PLACES
+from mailinfra.sandbox.aws.moto_server import ACCOUNT, PORT_FILE, PROCESS_FILE
+from mailinfra.sandbox.context import Context
+from mailinfra.sandbox.model import MachineSpec
+from mailinfra.sandbox.paths import Paths, SandboxError
+from mailinfra.sandbox.processes import Process
+
+ADDRESS = "192.0.2.21"
+"""Where all of AWS answers inside the sandbox's network."""
+DOMAIN = "aws.test"
+CREDENTIAL_SECONDS = 3600
+_BUFFER = 65_536
+
+
+def moto_endpoint(paths: Paths) -> str:
+    """The URL of a sandbox's AWS on the loopback interface. Raises `SandboxError` when it does not run."""
+    folder = paths.state / "aws"
+    if Process.load(folder / PROCESS_FILE) is None:
+        raise SandboxError("the sandbox's AWS does not run; start it by `mailinfra sandbox up`")
+    return f"http://127.0.0.1:{int((folder / PORT_FILE).read_text())}"
+
+
+def stop_moto(paths: Paths) -> None:
+    """End a sandbox's AWS, and with it all that it holds. Also for a `down` that finds the daemon dead."""
+    process = Process.load(paths.state / "aws" / PROCESS_FILE)
+    if process is not None:
+        process.send(signal.SIGTERM)
+        if not process.wait(10):
+            process.send(signal.SIGKILL)
+            process.wait(10)
+    (paths.state / "aws" / PROCESS_FILE).unlink(missing_ok=True)
+
+
+def start_moto(paths: Paths) -> str:
+    """Start a sandbox's AWS unless it runs already (a daemon that crashed leaves it running); returns its URL."""
+    folder = paths.folder("aws")
+    if Process.load(folder / PROCESS_FILE) is None:
+        _spawn(folder)
+    return moto_endpoint(paths)
+
+
+def _spawn(folder: Path) -> None:
+    with (folder / "moto.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mailinfra.sandbox.aws.moto_server", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            # Its own session: what ends the daemon does not end it.
+            start_new_session=True,
+        )
+    if process.stdout is None:
+        raise RuntimeError("a pipe was asked for")
+    with process.stdout as output:
+        line = output.readline()
+    if not line.strip().isdigit():
+        process.wait()
+        raise SandboxError(f"the sandbox's AWS does not start; see {folder / 'moto.log'}")
+
+
+def certificate_names() -> list[str]:
+    """The names that AWS's one address answers to."""
+    regions = sorted(place.region for place in PLACES.values() if place.cloud is Cloud.AWS)
+    names = [f"*.{region}.{DOMAIN}" for region in regions]
+    buckets = [f"*.s3.{region}.{DOMAIN}" for region in regions]
+    return [f"*.{DOMAIN}", *names, *buckets]
+
+
+class TlsFront:
+    """Takes TLS connections on a listening socket and passes their bytes on to a TCP port of the loopback interface."""
+
+    def __init__(self, listener: socket.socket, tls: ssl.SSLContext, port: int) -> None:
+        self._listener = listener
+        self._tls = tls
+        self._port = port
+        self._thread = threading.Thread(target=self._accept, name="aws-front", daemon=True)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept no more; connections that stand end by themselves."""
+        # Wakes the thread in accept(2), which close alone does not.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            connection.settimeout(30)
+            with self._tls.wrap_socket(connection, server_side=True) as client:
+                client.settimeout(None)
+                with socket.create_connection(("127.0.0.1", self._port), timeout=30) as upstream:
+                    upstream.settimeout(None)
+                    _pipe_both(client, upstream)
+        except OSError:
+            # The peer went away or does not speak TLS: its own business.
+            connection.close()
+
+
+def _pipe_both(client: ssl.SSLSocket, upstream: socket.socket) -> None:
+    back = threading.Thread(target=_pipe, args=(upstream, client), daemon=True)
+    back.start()
+    _pipe(client, upstream)
+    back.join()
+
+
+def _pipe(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(_BUFFER):
+            target.sendall(data)
+    except OSError:
+        pass
+    finally:
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
+class Service:
+    """The daemon's part `aws`."""
+
+    name = "aws"
+
+    def __init__(self) -> None:
+        self._paths: Paths | None = None
+        self._endpoint = ""
+        self._front: TlsFront | None = None
+        self._clients: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def start(self, context: Context) -> None:
+        """Start moto, and inside the sandbox's network its front."""
+        self._paths = context.paths
+        self._endpoint = start_moto(context.paths)
+        context.metadata.aws_credentials = self.credentials
+        if context.network is not None:
+            context.network.add_service_address(ADDRESS)
+            listener = context.network.listen(ADDRESS, 443)
+            tls = context.authority.server_context(certificate_names())
+            self._front = TlsFront(listener, tls, int(self._endpoint.rpartition(":")[2]))
+            self._front.start()
+        context.call(
+            "dns.set_hosts", name=f"*.{DOMAIN}", records=[{"type": "A", "ttl": 300, "values": [ADDRESS]}]
+        )
+
+    def stop(self) -> None:
+        """Stop the front and moto."""
+        if self._front is not None:
+            self._front.stop()
+            self._front = None
+        if self._paths is not None:
+            stop_moto(self._paths)
+
+    def methods(self) -> dict[str, Callable[..., Any]]:
+        """What the control socket offers."""
+        return {"info": self.info}
+
+    def info(self) -> dict[str, Any]:
+        """Where AWS answers: `endpoint` for the host, `address` for machines; the account number."""
+        return {"endpoint": self._endpoint, "account": ACCOUNT, "address": ADDRESS, "domain": DOMAIN}
+
+    def credentials(self, spec: MachineSpec, role: str) -> dict[str, str]:
+        """Temporary keys of a role for a machine, as the instance metadata service hands them out."""
+        arn = role if role.startswith("arn:") else f"arn:aws:iam::{ACCOUNT}:role/{role}"
+        answer = self._sts(spec.region).assume_role(
+            RoleArn=arn, RoleSessionName=spec.id, DurationSeconds=CREDENTIAL_SECONDS
+        )
+        keys = answer["Credentials"]
+        return {
+            "AccessKeyId": keys["AccessKeyId"],
+            "SecretAccessKey": keys["SecretAccessKey"],
+            "Token": keys["SessionToken"],
+            "Expiration": keys["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+
+    def _sts(self, region: str) -> Any:
+        with self._lock:
+            if region not in self._clients:
+                import boto3
+
+                self._clients[region] = boto3.client(
+                    "sts",
+                    region_name=region,
+                    endpoint_url=self._endpoint,
+                    aws_access_key_id="sandbox",
+                    aws_secret_access_key="sandbox",  # noqa: S106
+                )
+            return self._clients[region]
