@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mailinfra.sandbox.metadata import MetadataService
     from mailinfra.sandbox.network import Network
     from mailinfra.sandbox.pki import Authority
-    from mailinfra.sandbox.supervisor import Supervisor
+    from mailinfra.sandbox.supervisor import Status, Supervisor
 
 Method = Callable[..., Any]
 
@@ -78,6 +78,19 @@ class Context:
     def state(self, name: str) -> StateFile:
         """The named JSON state in the state root."""
         return StateFile(self.paths.folder("services") / f"{name}.json")
+
+    def on_machine(self, machine: str, callback: "Callable[[Status], None]") -> None:
+        """Call `callback` with each new state of a machine (`running`: its boot is over). Call it in `start`.
+
+        It runs in a thread of the supervisor's; it must not raise and not wait for machines.
+        """
+
+        def heard(status: "Status") -> None:
+            if status.id == machine:
+                callback(status)
+
+        if self.supervisor is not None:
+            self.supervisor.listen(heard)
 
     def call(self, method: str, /, **params: Any) -> Any:
         """Call another part's method (`dns.records`) in this process. Raises KeyError when nobody offers

@@ -56,7 +56,8 @@ class MachineSpec:
     `volumes` maps a volume's cloud id to its name on the machine: a path under `/dev/` is a block device,
     any other absolute path a folder. Both outlive the machine.
     `files` (by absolute path) and `units` (systemd unit names to enable) are laid into the disk before the
-    first boot. `disk_limit` is how many bytes the machine can write to its disk before it is full; None
+    first boot. `addresses` are further ones (either family) that the router leads to the machine, without
+    NAT; only machines of the internet have such. `disk_limit` is how many bytes the machine can write to its disk before it is full; None
     means the host's.
     """
 
@@ -76,6 +77,7 @@ class MachineSpec:
     files: dict[str, MachineFile] = field(default_factory=dict)
     units: tuple[str, ...] = ()
     disk_limit: int | None = None
+    addresses: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON data."""
@@ -92,5 +94,6 @@ class MachineSpec:
             )
             for r in data.get("firewall", ())
         )
+        lists = {name: tuple(data.get(name, ())) for name in ("units", "addresses")}
         files = {path: MachineFile(**file) for path, file in data.get("files", {}).items()}
-        return cls(**{**data, "firewall": rules, "files": files, "units": tuple(data.get("units", ()))})
+        return cls(**{**data, "firewall": rules, "files": files, **lists})

@@ -99,6 +99,7 @@ class Endpoint:
     region: str
     private_ipv4: str
     ipv6: str | None
+    addresses: tuple[str, ...]
     firewall: tuple[FirewallRule, ...]
     egress_port_25: bool
 
@@ -164,8 +165,10 @@ def ruleset(endpoints: Iterable[Endpoint], mapping: dict[str, str]) -> str:
 
 
 def _sender_rules(endpoint: Endpoint, machines: list[Endpoint], mapping: dict[str, str]) -> list[str]:
-    rules = [f"ip saddr != {endpoint.private_ipv4} drop"]
-    rules.append(f"ip6 saddr != {endpoint.ipv6} drop" if endpoint.ipv6 else "meta nfproto ipv6 drop")
+    own = [endpoint.private_ipv4, *([endpoint.ipv6] if endpoint.ipv6 else []), *endpoint.addresses]
+    rules = [f"ip saddr != {{ {', '.join(a for a in own if ':' not in a)} }} drop"]
+    six = [address for address in own if ":" in address]
+    rules.append(f"ip6 saddr != {{ {', '.join(six)} }} drop" if six else "meta nfproto ipv6 drop")
     if not endpoint.in_cloud:
         return rules
     if endpoint.kind == "gcp" or not endpoint.egress_port_25:
@@ -312,6 +315,12 @@ class Network:
                     f"-6 route replace default via {GATEWAY_IPV6} dev eth0 src {spec.ipv6}",
                 )
                 _ip(self.router, f"-6 route replace {spec.ipv6}/128 dev {interface} src {ROUTER_IPV6}")
+            for address in spec.addresses:
+                six = ":" in address
+                length, source = (128, ROUTER_IPV6) if six else (32, ROUTER)
+                _ip(path.name, f"addr replace {address}/{length} dev eth0{' nodad' if six else ''}")
+                family = "-6 " if six else ""
+                _ip(self.router, f"{family}route replace {address}/{length} dev {interface} src {source}")
             self._endpoints[spec.id] = Endpoint(
                 id=spec.id,
                 interface=interface,
@@ -319,6 +328,7 @@ class Network:
                 region=spec.region,
                 private_ipv4=spec.private_ipv4,
                 ipv6=spec.ipv6,
+                addresses=spec.addresses,
                 firewall=spec.firewall,
                 egress_port_25=spec.egress_port_25,
             )

@@ -42,6 +42,7 @@ _NODE_PACKAGES = (
 _INTERNET_PACKAGES = (
     "pdns-server pdns-backend-sqlite3 pdns-backend-geoip pdns-backend-bind sqlite3",
     "swaks bind9-dnsutils ldnsutils python3-dnspython python3-dkim python3-spf opendkim opendkim-tools",
+    "python3-authres ssl-cert",
 )
 _DISABLED = (
     # Packages that a stock image lacks: the bootstrap starts them, not the first boot.
