@@ -276,7 +276,7 @@ def _build(folder: Path, go: Path, progress: Progress, interval: float) -> None:
             f"-ldflags=-s -w -X {_SDK_MODULE}/go/common/version.Version=v{PINNED_VERSION}",
         ]
         for name, package, hint in (
-            ("pulumi", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", "once; about 7 min on 2 cores"),
+            ("pulumi", "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", "once; 5 to 10 min on 2 cores"),
             (LANGUAGE_HOST, "./language-python", "once"),
         ):
             _run_step(
