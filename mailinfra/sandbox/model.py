@@ -57,8 +57,8 @@ class MachineSpec:
     any other absolute path a folder. Both outlive the machine.
     `files` (by absolute path) and `units` (systemd unit names to enable) are laid into the disk before the
     first boot. `addresses` are further ones (either family) that the router leads to the machine, without
-    NAT; only machines of the internet have such. `disk_limit` is how many bytes the machine can write to its disk before it is full; None
-    means the host's.
+    NAT; only machines of the internet have such. `disk_limit` is how many bytes the machine can write to
+    its disk before it is full; None means the host's.
     """
 
     id: str

@@ -6,6 +6,7 @@ key and the servers' keys lie in the state root only, readable by their owner.
 """
 
 import datetime
+import hashlib
 import ipaddress
 import os
 import ssl
@@ -61,8 +62,8 @@ class Authority:
         """The authority's certificate, PEM."""
         return self.certificate_path.read_text()
 
-    def issue(self, label: str, names: Sequence[str]) -> tuple[Path, Path]:
-        """A server's certificate (with the authority's behind it) and key, PEM files named by `label`.
+    def issue(self, names: Sequence[str]) -> tuple[Path, Path]:
+        """A server's certificate (with the authority's behind it) and key, as PEM files.
 
         `names` are DNS names (`*.` in front is allowed) and addresses. Made anew on each call.
         """
@@ -85,16 +86,17 @@ class Authority:
             .sign(authority_key, hashes.SHA256())
         )
         chain = certificate.public_bytes(serialization.Encoding.PEM) + self.certificate_path.read_bytes()
+        label = hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
         certificate_path, key_path = self.folder / f"{label}.pem", self.folder / f"{label}.key"
         _write_key(key_path, key)
         _write(certificate_path, chain, 0o644)
         return certificate_path, key_path
 
-    def server_context(self, label: str, names: Sequence[str]) -> ssl.SSLContext:
+    def server_context(self, names: Sequence[str]) -> ssl.SSLContext:
         """What a TLS server of these names needs: TLS 1.2 or better, as the clouds' endpoints."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(*self.issue(label, names))
+        context.load_cert_chain(*self.issue(names))
         return context
 
     def client_context(self) -> ssl.SSLContext:
