@@ -1,7 +1,6 @@
 """The milter's config: a JSON file, checked, and turned into one signing identity for each domain."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from mailinfra.dkim.pool import Pool
 from mailinfra.dkim.signers import load
 
 DEFAULTS: dict[str, Any] = {
-    "workers": os.cpu_count() or 1,
     "require_auth": False,
     "match_sender": False,
     "deadline": 20.0,
@@ -35,14 +33,12 @@ class Identity:
 class Config:
     """What the config file says.
 
-    `listen` is `unix:/path` or `inet:host:port`; `workers` processes share it. `require_auth` and
-    `match_sender` are `auth` and `match` of `policy.judge`. `deadline` is the most seconds that a signature
-    may take, `life` the seconds until it expires (0: never). A message with more than `header_bytes` or
-    `header_fields` is refused.
+    `listen` is `unix:/path` or `inet:host:port`. `require_auth` and `match_sender` are `auth` and `match` of
+    `policy.judge`. `deadline` is the most seconds that a signature may take, `life` the seconds until it
+    expires (0: never). A message with more than `header_bytes` or `header_fields` is refused.
     """
 
     listen: str
-    workers: int
     require_auth: bool
     match_sender: bool
     deadline: float
@@ -82,7 +78,7 @@ def unicode(domain: str) -> str:
 def read(path: Path) -> Config:
     """Return the config in a file. Raises `ValueError` or `OSError` that names what is wrong."""
     number = (int, float)
-    kinds: dict[str, Any] = {"listen": str, "workers": int, "require_auth": bool, "match_sender": bool}
+    kinds: dict[str, Any] = {"listen": str, "require_auth": bool, "match_sender": bool}
     kinds |= {"deadline": number, "life": int, "header_bytes": int, "header_fields": int, "keys": list}
     values = take(json.loads(path.read_text()), "config", kinds, DEFAULTS)
     identities: dict[str, Identity] = {}

@@ -5,7 +5,9 @@ gave no signature in time). It never leaves unsigned.
 
     python3 -m mailinfra.dkim.milter --config /etc/mailinfra/milter.json
 
-SIGHUP reads the config again (`listen` and `workers` aside), SIGUSR1 logs the counters of each worker.
+SIGHUP reads the config again (`listen` aside), SIGUSR1 logs the counters. Python uses one core a process:
+for more, and for a restart that turns no mail away, let systemd hold the socket, in a `.socket` unit that the
+instances of a template service name in `Sockets=`.
 """
 
 import argparse
@@ -43,9 +45,7 @@ MACROS = b"\0\0\0\2{auth_authen}\0\0\0\0\5i\0"
 # Postfix sends bodies in pieces of 64 KiB and header fields whole (header_size_limit, 100 KiB by default).
 PACKET_BYTES = 2 << 20
 CONTINUE = b"\0\0\0\1c"
-MOST_CONNECTIONS, BACKLOG = 500, 1024
-STOP = (signal.SIGTERM, signal.SIGINT)
-SIGNALS = (*STOP, signal.SIGHUP, signal.SIGUSR1)
+BACKLOG = 1024
 
 
 class ProtocolError(Exception):
@@ -89,47 +89,32 @@ class Message:
 
 
 class Service:
-    """One worker: its config, its connections, its counters."""
+    """The config, the messages that are being signed, the counters."""
 
-    def __init__(self, path: Path, listener: socket.socket) -> None:
-        self.path, self.listener = path, listener
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.config = read(path)
         self.counts = Counter[str]()
-        self.connections: set[Connection] = set()
+        self.endings: set[asyncio.Task[None]] = set()
 
-    async def run(self, alive: int) -> None:
-        """Serve until SIGTERM, or until the pipe `alive` is closed; end what is under way."""
+    async def run(self, listener: socket.socket) -> None:
+        """Serve until SIGTERM, then end what is under way."""
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        for number in STOP:
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
-        loop.add_signal_handler(signal.SIGUSR1, self.report)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        loop.add_reader(alive, stop.set)
-        self.listener.setblocking(False)
-        loop.add_reader(self.listener, self.accept)
+        for number, act in {
+            signal.SIGTERM: stop.set,
+            signal.SIGINT: stop.set,
+            signal.SIGHUP: self.reload,
+            signal.SIGUSR1: self.report,
+        }.items():
+            loop.add_signal_handler(number, act)
+        # A few connections at a time, so that workers on one socket share them; the queue itself is long.
+        server = await loop.create_server(lambda: Connection(self), sock=listener, backlog=2)
+        listener.listen(BACKLOG)
+        notify(b"READY=1")
         await stop.wait()
-        loop.remove_reader(alive)
-        loop.remove_reader(self.listener)
-        if endings := [connection.ending for connection in self.connections if connection.ending]:
-            await asyncio.wait(endings, timeout=self.config.deadline)
-
-    def accept(self) -> None:
-        """Take one connection: one, so that workers share the load. Others take it where we have enough."""
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):
-            other, _ = self.listener.accept()
-            connection = Connection(self)
-            self.connections.add(connection)
-            connection.opening = loop.create_task(loop.connect_accepted_socket(lambda: connection, other))
-        if len(self.connections) >= MOST_CONNECTIONS:
-            loop.remove_reader(self.listener)
-
-    def left(self, connection: "Connection") -> None:
-        """Forget a connection that is over."""
-        if len(self.connections) == MOST_CONNECTIONS:
-            asyncio.get_running_loop().add_reader(self.listener, self.accept)
-        self.connections.discard(connection)
+        server.close()
+        if self.endings:
+            await asyncio.wait(self.endings, timeout=self.config.deadline)
 
     def reload(self) -> None:
         """Read the config again; one that is wrong changes nothing."""
@@ -193,7 +178,6 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.opening: asyncio.Task[object] | None = None
         self.buffer = bytearray()
         self.ending: asyncio.Task[None] | None = None
         """The end of a message that waits for its signature; what comes meanwhile waits in the buffer."""
@@ -204,14 +188,13 @@ class Connection(asyncio.Protocol):
         """Commands that get no reply; None before the negotiation."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Join the service."""
+        """Keep the transport."""
         self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leave the service; nobody waits for a signature that is under way."""
+        """Stop signing what nobody waits for."""
         if self.ending:
             self.ending.cancel()
-        self.service.left(self)
 
     def data_received(self, data: bytes) -> None:
         """Act on every whole packet that has come."""
@@ -265,6 +248,8 @@ class Connection(asyncio.Protocol):
                 queue_id = macros.get(b"i", b"?").decode("ascii", "replace")
                 self.message = None
                 self.ending = asyncio.get_running_loop().create_task(self.end(message, queue_id))
+                self.service.endings.add(self.ending)
+                self.ending.add_done_callback(self.service.endings.discard)
                 return b""
         elif code in "AK":
             self.message = None
@@ -296,7 +281,12 @@ class Connection(asyncio.Protocol):
 
 
 def listen(address: str) -> socket.socket:
-    """Return a listening socket for `unix:/path` or `inet:host:port`. Raises `OSError` or `ValueError`."""
+    """Return the socket that systemd passed on, or one of our own for `unix:/path` or `inet:host:port`.
+
+    Raises `OSError` or `ValueError`.
+    """
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        return socket.socket(fileno=3)  # sd_listen_fds(3)
     kind, _, where = address.partition(":")
     host, _, port = where.rpartition(":")
     if kind == "inet" and port.isdecimal():
@@ -304,17 +294,15 @@ def listen(address: str) -> socket.socket:
     if kind != "unix" or not where:
         raise ValueError(f"config.listen: found {address!r}; allowed: unix:/path, inet:host:port")
     listener = socket.socket(socket.AF_UNIX)
-    try:
-        with socket.socket(socket.AF_UNIX) as probe:
+    with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
+        try:
             probe.connect(where)
-        raise OSError(f"config.listen: somebody answers at {where} already")
-    except ConnectionRefusedError:
-        Path(where).unlink()  # left behind by one that was killed
-    except FileNotFoundError:
-        pass
+        except ConnectionRefusedError:
+            Path(where).unlink()  # left behind by one that was killed
+        else:
+            raise OSError(f"config.listen: somebody answers at {where} already")
     listener.bind(where)
     Path(where).chmod(0o660)
-    listener.listen(BACKLOG)
     return listener
 
 
@@ -322,56 +310,11 @@ def notify(state: bytes) -> None:
     """Tell systemd, where it started us (sd_notify(3))."""
     if address := os.environ.get("NOTIFY_SOCKET"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.sendto(state, address.replace("@", "\0", 1) if address[0] == "@" else address)
+            channel.sendto(state, address.replace("@", "\0", 1))
 
 
-def supervise(path: Path, listener: socket.socket, workers: int) -> None:
-    """Keep the workers running until SIGTERM, and pass signals on to them.
-
-    They are processes, because Python uses one core a process; all of them accept on the one socket. What an
-    HSM's library loads is loaded in the workers only: it would not outlive a fork.
-    """
-    children: set[int] = set()
-    stopping = False
-    alive, held = os.pipe()  # its end tells the workers that this process is gone
-
-    def spread(number: int, _frame: object) -> None:
-        nonlocal stopping
-        stopping = stopping or number in STOP
-        for child in children:
-            os.kill(child, number)
-
-    for number in SIGNALS:
-        signal.signal(number, spread)
-    while True:
-        while len(children) < workers and not stopping:
-            # A signal that comes now is kept until both sides can act on it.
-            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-            child = os.fork()
-            if not child:
-                status = 1
-                try:
-                    os.close(held)
-                    asyncio.run(Service(path, listener).run(alive))
-                    status = 0
-                except Exception:
-                    log.exception("worker failed")
-                finally:
-                    os._exit(status)  # a thread that hangs in an HSM call holds nobody up
-            children.add(child)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        notify(b"READY=1")
-        if not children:
-            return
-        child, status = os.wait()
-        children.discard(child)
-        if not stopping:
-            log.error("worker %d ended (wait status %d); another is started", child, status)
-            time.sleep(1)  # one that cannot live must not be reborn without a pause
-
-
-def main() -> int:
-    """Run the milter; 78 (EX_CONFIG) means that the config is wrong."""
+def main() -> None:
+    """Run the milter; exit status 78 (EX_CONFIG) means that the config is wrong."""
     parser = argparse.ArgumentParser(
         prog="mailinfra.dkim.milter", description="Signs mail with keys in an HSM."
     )
@@ -379,16 +322,15 @@ def main() -> int:
     path: Path = parser.parse_args().config
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
-        config = read(path)
-        listener = listen(config.listen)
+        service = Service(path)
+        listener = listen(service.config.listen)
     except (OSError, ValueError) as error:
         log.error("%s: %s", path, error)
-        return 78
-    supervise(path, listener, config.workers)
-    if listener.family == socket.AF_UNIX:
-        Path(listener.getsockname()).unlink(missing_ok=True)
-    return 0
+        sys.exit(78)
+    asyncio.run(service.run(listener))
+    logging.shutdown()
+    os._exit(0)  # a thread that hangs in an HSM call holds nobody up
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -19,8 +19,8 @@ FINAL = (
 class Key:
     """An RSA_2048 to RSA_4096 key with usage SIGN_VERIFY.
 
-    `key` is its ARN or alias, `endpoint` a URL (PrivateLink, FIPS) instead of the region's public one, `timeout`
-    the seconds for connecting and for an answer. Credentials are those of the node.
+    `key` is its ARN or alias, `endpoint` a URL (PrivateLink, FIPS) instead of the region's public one,
+    `timeout` the seconds for connecting and for an answer. Credentials are those of the node.
     """
 
     def __init__(self, *, key: str, region: str, endpoint: str = "", timeout: float = 5.0) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from mailinfra.dkim.signers import SignError
 
-TOKEN_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
+CREDENTIAL_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
 FINAL = (400, 403, 404)
 """Statuses that the next try would meet again."""
 POLYNOMIAL = 0x82F63B78
@@ -44,8 +44,9 @@ def connect(url: str, timeout: float) -> HTTPConnection:
 class Key:
     """A key version of algorithm RSA_SIGN_PKCS1_*_SHA256.
 
-    `key` is its resource name (`projects/…/cryptoKeyVersions/1`), `endpoint` and `metadata` the URLs of Cloud KMS
-    and of the metadata service, `timeout` the seconds for each step. The token is the node's service account's.
+    `key` is its resource name (`projects/…/cryptoKeyVersions/1`), `endpoint` and `metadata` the URLs of
+    Cloud KMS and of the metadata service, `timeout` the seconds for each step. The access token is the node's
+    service account's.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Key:
             if time.monotonic() > self.expiry:
                 connection = connect(self.metadata, self.timeout)
                 try:
-                    connection.request("GET", TOKEN_PATH, headers={"Metadata-Flavor": "Google"})
+                    connection.request("GET", CREDENTIAL_PATH, headers={"Metadata-Flavor": "Google"})
                     answer = json.load(connection.getresponse())
                 finally:
                     connection.close()
