@@ -1,0 +1,346 @@
+"""MailFleet: a whole fleet from its declaration."""
+
+from typing import Any, TypedDict
+
+import pulumi
+import pulumi_aws as aws
+from mailinfra.node.bootstrap import render
+
+from mailinfra import names
+from mailinfra.fleet import Cloud, Fleet, Role
+from mailinfra.plan import GroupPlan, NodePlan, RegionPlan, dkim_keys, node_spec, plan
+from mailinfra.trust import anchors
+from mailinfra_components.directory import UserDirectory
+from mailinfra_components.dkim import DkimKeys
+from mailinfra_components.keys import MailKeys
+from mailinfra_components.links import MailLinks
+from mailinfra_components.network import GroupPorts, MailNetwork
+from mailinfra_components.nodes import MailNodes
+from mailinfra_components.records import MailRecords
+from mailinfra_components.routing import MxRouting
+
+
+class MailFleetArgs(TypedDict):
+    """The fleet."""
+
+    fleet: dict[str, Any]
+    """The fleet's declaration: see the configuration reference."""
+
+
+class MailFleet(pulumi.ComponentResource):
+    """One mail domain served by many servers in many places: everything that `mailinfra.Fleet` declares.
+
+    Users are not part of it: they are published into its directory with `mailinfra directory publish`.
+    """
+
+    regions: pulumi.Output[dict[str, dict[str, str]]]
+    """Region to its `cloud`, `zone`, control `bucket` and `storage_key`."""
+    nodes: pulumi.Output[dict[str, dict[str, str]]]
+    """Node FQDN to its `region`, `instance`, `ipv4`, `ipv6` and `roles`."""
+    name_servers: pulumi.Output[dict[str, list[str]]]
+    """Domain to the name servers that the registrar must be told."""
+    signers: pulumi.Output[dict[str, list[str]]]
+    """Domain to the DS records that the registrar must be told."""
+    dkim: pulumi.Output[dict[str, str]]
+    """Selector to the signing key's name in its HSM."""
+    anchors: pulumi.Output[str]
+    """The trust anchors of the regions' authorities, PEM."""
+
+    def __init__(self, name: str, args: MailFleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("mailinfra:index:MailFleet", name, {}, opts)
+        self._declared = args["fleet"]
+        self._plan = plan(Fleet.load(self._declared))
+        fleet, regions = self._plan.fleet, self._plan.regions
+        mine = pulumi.ResourceOptions(parent=self)
+        keys = {region.name: self._keys(region) for region in regions}
+        dkim = self._dkim(keys)
+        networks = {region.name: self._network(region) for region in regions}
+        addresses = pulumi.Output.all(**{region: made.addresses for region, made in networks.items()}).apply(
+            lambda known: {node.fqdn: known[node.region][node.name] for node in self._plan.nodes}
+        )
+        peers = addresses.apply(
+            lambda known: [node[key] for node in known.values() for key in ("ipv4", "ipv6")]
+        )
+        for region in regions:
+            self._links(region, networks[region.name], peers)
+        authorities = pulumi.Output.all(**{region: made.ca_public_key for region, made in keys.items()})
+        self.anchors = authorities.apply(lambda known: anchors(fleet, known))
+        public_keys = merged([made.public_keys for made in dkim.values()])
+        self.dkim = merged([made.references for made in dkim.values()])
+        routing = {
+            item.zone: MxRouting(
+                names.gcp_name(fleet, "mx", item.label),
+                {"fleet": self._declared, "label": item.label, "addresses": addresses, "ca": authorities},
+                mine,
+            )
+            for item in self._plan.steering
+        }
+        records = MailRecords(
+            names.gcp_name(fleet, "dns"),
+            {
+                "fleet": self._declared,
+                "addresses": addresses,
+                "dkim": public_keys,
+                "ca": authorities,
+                "name_servers": pulumi.Output.all(
+                    **{zone: made.name_servers for zone, made in routing.items()}
+                ),
+                "signers": pulumi.Output.all(**{zone: made.signers for zone, made in routing.items()}),
+            },
+            mine,
+        )
+        directories = {region.name: self._directory(region, keys[region.name]) for region in regions}
+        instances: dict[str, pulumi.Output[dict[str, str]]] = {}
+        for region in regions:
+            for group in region.groups:
+                instances[f"{region.name}/{group.name}"] = self._nodes(
+                    region, group, keys[region.name], networks[region.name], directories[region.name], records
+                ).ids
+        self.name_servers, self.signers = records.name_servers, records.signers
+        self.regions = pulumi.Output.all(
+            **{
+                region.name: pulumi.Output.all(
+                    cloud=region.cloud.value,
+                    zone=region.zone,
+                    bucket=directories[region.name].bucket,
+                    storage_key=keys[region.name].storage_key,
+                )
+                for region in regions
+            }
+        )
+        self.nodes = pulumi.Output.all(addresses=addresses, instances=pulumi.Output.all(**instances)).apply(
+            lambda known: {
+                node.fqdn: {
+                    "region": node.region,
+                    "instance": known["instances"][f"{node.region}/{node.group}"][node.name],
+                    "roles": ",".join(node.roles),
+                    **known["addresses"][node.fqdn],
+                }
+                for node in self._plan.nodes
+            }
+        )
+        self.register_outputs(
+            {
+                "regions": self.regions,
+                "nodes": self.nodes,
+                "name_servers": self.name_servers,
+                "signers": self.signers,
+                "dkim": self.dkim,
+                "anchors": self.anchors,
+            }
+        )
+
+    def _resource(self, region: RegionPlan, *parts: str) -> str:
+        return names.gcp_name(self._plan.fleet, region.name, *parts)
+
+    def _keys(self, region: RegionPlan) -> MailKeys:
+        fleet = self._plan.fleet
+        return MailKeys(
+            self._resource(region),
+            {
+                "cloud": region.cloud.value,
+                "region": region.name,
+                "zone": region.zone,
+                "rotation_days": fleet.keys.rotation_days,
+                "deletion_window_days": fleet.keys.deletion_window_days,
+            },
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _dkim(self, keys: dict[str, MailKeys]) -> dict[str, DkimKeys]:
+        """The DKIM keys of each region that signs."""
+        made: dict[str, DkimKeys] = {}
+        for region in self._plan.regions:
+            generations = [key for key in dkim_keys(self._plan.fleet) if key.region == region.name]
+            if generations:
+                made[region.name] = DkimKeys(
+                    self._resource(region, "dkim"),
+                    {
+                        "cloud": region.cloud.value,
+                        "region": region.name,
+                        "zone": region.zone,
+                        "generations": [
+                            {"serial": key.serial, "selector": key.selector} for key in generations
+                        ],
+                        "bits": self._plan.fleet.dkim.bits,
+                        "key_ring": keys[region.name].key_ring,
+                        "deletion_window_days": self._plan.fleet.keys.deletion_window_days,
+                    },
+                    pulumi.ResourceOptions(parent=self),
+                )
+        return made
+
+    def _network(self, region: RegionPlan) -> MailNetwork:
+        return MailNetwork(
+            self._resource(region, "net"),
+            {
+                "cloud": region.cloud.value,
+                "region": region.name,
+                "zone": region.zone,
+                "cidr": region.network.cidr,
+                "subnets": [
+                    {
+                        "name": subnet.zone_letter or "all",
+                        "availability_zone": f"{region.name}{subnet.zone_letter or ''}",
+                        "cidr": subnet.cidr,
+                    }
+                    for subnet in region.network.subnets
+                ],
+                "addresses": [
+                    {
+                        "node": node.name,
+                        "subnet": region.network.subnets[node.address.subnet].zone_letter or "all",
+                        "private_ipv4": node.address.private_ipv4,
+                        "ipv6_index": node.address.ipv6_index,
+                    }
+                    for node in region.nodes
+                ],
+                "groups": [ports(group) for group in region.groups],
+            },
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _links(self, region: RegionPlan, network: MailNetwork, peers: pulumi.Output[list[str]]) -> None:
+        MailLinks(
+            self._resource(region, "links"),
+            {
+                "cloud": region.cloud.value,
+                "region": region.name,
+                "zone": region.zone,
+                "groups": [ports(group) for group in region.groups],
+                "network_id": network.network_id,
+                "security_groups": network.security_groups,
+                "peers": peers,
+                "room": room(len(self._plan.nodes)),
+            },
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _directory(self, region: RegionPlan, keys: MailKeys) -> UserDirectory:
+        fleet = self._plan.fleet
+        account = (
+            aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(parent=self)).account_id
+            if region.cloud is Cloud.AWS
+            else pulumi.Output.from_input(fleet.clouds.gcp.project)
+        )
+        return UserDirectory(
+            self._resource(region, "directory"),
+            {
+                "cloud": region.cloud.value,
+                "region": region.name,
+                "zone": region.zone,
+                "bucket": account.apply(lambda known: names.control_bucket(fleet, region.name, known)),
+                "storage_key": keys.storage_key,
+                "anchors": self.anchors,
+            },
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _nodes(
+        self,
+        region: RegionPlan,
+        group: GroupPlan,
+        keys: MailKeys,
+        network: MailNetwork,
+        directory: UserDirectory,
+        records: MailRecords,
+    ) -> MailNodes:
+        fleet = self._plan.fleet
+        signing = next(
+            (
+                key.selector
+                for key in dkim_keys(fleet)
+                if key.region == region.name and key.stage == "signing"
+            ),
+            None,
+        )
+        reference = (
+            self.dkim.apply(lambda known: known[signing])
+            if signing is not None and Role.SUBMISSION in group.roles
+            else None
+        )
+        issuer = keys.ca_key if group.is_issuer else None
+
+        def script(node: NodePlan) -> pulumi.Output[str]:
+            return pulumi.Output.all(bucket=directory.bucket, ca=issuer or "", signing=reference or "").apply(
+                lambda known: render(
+                    node_spec(
+                        self._plan,
+                        node,
+                        control_bucket=known["bucket"],
+                        ca_key=known["ca"],
+                        signing_reference=known["signing"],
+                    )
+                )
+            )
+
+        args: dict[str, Any] = {
+            "cloud": region.cloud.value,
+            "region": region.name,
+            "zone": region.zone,
+            "group": group.name,
+            "roles": [role.value for role in group.roles],
+            "machine_type": group.machine_type,
+            "disk_gib": group.disk_gib,
+            "data_gib": group.data_gib if Role.MAILBOX in group.roles else 0,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "fqdn": node.fqdn,
+                    "availability_zone": node.address.availability_zone,
+                    "subnet": region.network.subnets[node.address.subnet].zone_letter or "all",
+                    "script": script(node),
+                }
+                for node in group.nodes
+            ],
+            "identity": identity(fleet, region, group),
+            "subnet_ids": network.subnet_ids,
+            "security_groups": network.security_groups,
+            "addresses": network.addresses,
+            "allocations": network.allocations,
+            "storage_key": keys.storage_key,
+            "bucket": directory.bucket,
+        }
+        if reference is not None:
+            args["dkim_key"] = reference
+        if issuer is not None:
+            args["ca_key"] = issuer
+        # AWS sets a reverse name only where the forward one already resolves; nodes find each other by name.
+        return MailNodes(
+            self._resource(region, group.name),
+            args,  # type: ignore[arg-type]  # optional keys are added above
+            pulumi.ResourceOptions(parent=self, depends_on=records.records),
+        )
+
+
+def identity(fleet: Fleet, region: RegionPlan, group: GroupPlan) -> str:
+    """The name under which the group's nodes run: an IAM role's, or a service account's id."""
+    if region.cloud is Cloud.AWS:
+        return names.iam_role_name(fleet, region.name, group.name)
+    return names.gcp_service_account_id(fleet, region.name, group.name)
+
+
+def ports(group: GroupPlan) -> GroupPorts:
+    """The TCP ports of a node group, by who may reach them."""
+
+    def of(source: str) -> list[int]:
+        return [rule.port for rule in group.firewall if rule.source == source and rule.port is not None]
+
+    return {
+        "group": group.name,
+        "world": of("world"),
+        "fleet": of("fleet"),
+        "sends_mail": group.may_send_smtp,
+    }
+
+
+def room(nodes: int) -> int:
+    """Entries that the firewall's address lists must hold: grown in steps, since growing one is an update."""
+    return max(16, 1 << (nodes - 1).bit_length())
+
+
+def merged(tables: list[pulumi.Output[dict[str, str]]]) -> pulumi.Output[dict[str, str]]:
+    """Several tables as one."""
+    return pulumi.Output.all(*tables).apply(
+        lambda known: {key: value for table in known for key, value in table.items()}
+    )

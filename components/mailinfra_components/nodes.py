@@ -1,0 +1,432 @@
+"""MailNodes: the servers of one node group in one region."""
+
+import base64
+import json
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_gcp as gcp
+from mailinfra.node.bootstrap import compressed
+
+from mailinfra.fleet import Cloud
+from mailinfra.places import MACHINE_IMAGES
+from mailinfra_components.options import children, pick, tags
+
+
+class Node(TypedDict):
+    """One server."""
+
+    name: str
+    """Its name in the region."""
+    fqdn: str
+    """Its full name: host name, forward and reverse DNS."""
+    availability_zone: str
+    """The availability zone that it lies in."""
+    subnet: str
+    """The subnet's name."""
+    script: pulumi.Input[str]
+    """Its bootstrap script, from `mailinfra.node.bootstrap.render`."""
+
+
+class MailNodesArgs(TypedDict):
+    """A node group's servers and what they may do."""
+
+    cloud: str
+    """`aws` or `gcp`."""
+    region: str
+    """The cloud's region."""
+    zone: str
+    """The residency zone, as tag or label."""
+    group: str
+    """The group's name in the region."""
+    roles: list[str]
+    """The roles (`mx`, `submission`, `egress`, `imap`, `pop3`, `mailbox`)."""
+    machine_type: str
+    """The cloud's machine type."""
+    disk_gib: int
+    """The system disk, GiB."""
+    data_gib: int
+    """The mail volume of each node, GiB; 0 for none."""
+    nodes: list[Node]
+    """The servers."""
+    identity: str
+    """The name of the IAM role (AWS) or the service account's id (GCP) that the group's nodes run as."""
+    subnet_ids: pulumi.Input[dict[str, str]]
+    """From `MailNetwork`."""
+    security_groups: pulumi.Input[dict[str, str]]
+    """From `MailNetwork`."""
+    addresses: pulumi.Input[dict[str, dict[str, str]]]
+    """From `MailNetwork`."""
+    allocations: pulumi.Input[dict[str, str]]
+    """From `MailNetwork`."""
+    storage_key: pulumi.Input[str]
+    """From `MailKeys`: encrypts the disks."""
+    bucket: pulumi.Input[str]
+    """From `UserDirectory`: the control bucket's name."""
+    dkim_key: NotRequired[pulumi.Input[str]]
+    """From `DkimKeys`: the key that the group may sign with; none when it does not sign."""
+    ca_key: NotRequired[pulumi.Input[str]]
+    """From `MailKeys`: only for the region's issuer group."""
+
+
+class MailNodes(pulumi.ComponentResource):
+    """The nodes of one group: stock Debian 12, configured from their user-data alone.
+
+    Fixed addresses, reverse names, disks under the region's key, an identity that can read its part of the control
+    bucket and use its keys and nothing else, no way in for administrators. A changed script restarts a node and
+    is applied at its boot: disks, and with them queues, stay.
+    """
+
+    ids: pulumi.Output[dict[str, str]]
+    """Node name to the cloud's instance id."""
+
+    def __init__(self, name: str, args: MailNodesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("mailinfra:index:MailNodes", name, {}, opts)
+        ids = self._aws(name, args) if args["cloud"] == Cloud.AWS else self._gcp(name, args)
+        self.ids = pulumi.Output.all(**ids)
+        self.register_outputs({"ids": self.ids})
+
+    def _aws(self, name: str, args: MailNodesArgs) -> dict[str, pulumi.Output[str]]:
+        region, marks = args["region"], tags(name, args["zone"])
+        profile = self._aws_identity(name, args)
+        wanted = MACHINE_IMAGES[Cloud.AWS]
+        image = aws.ec2.get_ami_output(
+            region=region,
+            owners=[wanted.owner],
+            most_recent=True,
+            filters=[{"name": "name", "values": [wanted.name_filter]}],
+            opts=pulumi.InvokeOutputOptions(parent=self),
+        )
+        ids: dict[str, pulumi.Output[str]] = {}
+        for node in args["nodes"]:
+            label = f"{name}-{node['name']}"
+            mine = pick(args["addresses"], node["name"])
+            instance = aws.ec2.Instance(
+                label,
+                region=region,
+                ami=image.id,
+                instance_type=args["machine_type"],
+                subnet_id=pick(args["subnet_ids"], node["subnet"]),
+                private_ip=pick(mine, "private_ipv4"),
+                ipv6_addresses=[pick(mine, "ipv6")],
+                vpc_security_group_ids=[pick(args["security_groups"], args["group"])],
+                iam_instance_profile=profile.name,
+                metadata_options={
+                    "http_endpoint": "enabled",
+                    "http_tokens": "required",
+                    "http_put_response_hop_limit": 1,
+                    "instance_metadata_tags": "enabled",
+                },
+                root_block_device={
+                    "volume_type": "gp3",
+                    "volume_size": args["disk_gib"],
+                    "encrypted": True,
+                    "kms_key_id": args["storage_key"],
+                    "delete_on_termination": True,
+                    "tags": tags(name, args["zone"], data="queue"),
+                },
+                user_data_base64=pulumi.Output.from_input(node["script"]).apply(user_data),
+                user_data_replace_on_change=False,
+                maintenance_options={"auto_recovery": "default"},
+                monitoring=True,
+                tags={**marks, "Name": node["fqdn"]},
+                # A newer image does not replace a server that holds a queue; apt keeps it up to date.
+                opts=children(self, ignore_changes=["ami"], delete_before_replace=True),
+            )
+            association = aws.ec2.EipAssociation(
+                f"{label}-address",
+                region=region,
+                allocation_id=pick(args["allocations"], node["name"]),
+                instance_id=instance.id,
+                opts=children(self),
+            )
+            aws.ec2.EipDomainName(
+                f"{label}-reverse",
+                region=region,
+                allocation_id=association.allocation_id,
+                domain_name=node["fqdn"],
+                opts=children(self),
+            )
+            if args["data_gib"]:
+                self._aws_volume(label, args, node, instance)
+            ids[node["name"]] = instance.id
+        return ids
+
+    def _aws_volume(self, label: str, args: MailNodesArgs, node: Node, instance: aws.ec2.Instance) -> None:
+        volume = aws.ebs.Volume(
+            f"{label}-mail",
+            region=args["region"],
+            availability_zone=node["availability_zone"],
+            type="gp3",
+            size=args["data_gib"],
+            encrypted=True,
+            kms_key_id=args["storage_key"],
+            tags={**tags(label, args["zone"], data="mail"), "Name": f"{label}-mail"},
+            opts=children(self),
+        )
+        aws.ec2.VolumeAttachment(
+            f"{label}-mail-attached",
+            region=args["region"],
+            device_name="/dev/sdf",
+            volume_id=volume.id,
+            instance_id=instance.id,
+            stop_instance_before_detaching=True,
+            opts=children(self, delete_before_replace=True),
+        )
+
+    def _aws_identity(self, name: str, args: MailNodesArgs) -> aws.iam.InstanceProfile:
+        marks = tags(name, args["zone"])
+        trust = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}
+            ],
+        }
+        role = aws.iam.Role(
+            f"{name}-role",
+            name=args["identity"],
+            assume_role_policy=json.dumps(trust),
+            description=f"Mail nodes of {name}",
+            tags=marks,
+            opts=children(self),
+        )
+        policy = aws.iam.RolePolicy(
+            f"{name}-policy",
+            role=role.id,
+            policy=pulumi.Output.all(
+                bucket=args["bucket"],
+                storage_key=args["storage_key"],
+                dkim_key=args.get("dkim_key") or "",
+                ca_key=args.get("ca_key") or "",
+            ).apply(lambda known: json.dumps(aws_policy(args, **known))),
+            opts=children(self),
+        )
+        return aws.iam.InstanceProfile(
+            f"{name}-profile",
+            name=args["identity"],
+            role=role.name,
+            tags=marks,
+            opts=children(self, depends_on=[policy]),
+        )
+
+    def _gcp(self, name: str, args: MailNodesArgs) -> dict[str, pulumi.Output[str]]:
+        labels = tags(name, args["zone"])
+        account, grants = self._gcp_identity(name, args)
+        wanted = MACHINE_IMAGES[Cloud.GCP]
+        image = gcp.compute.get_image_output(
+            family=wanted.family, project=wanted.project, opts=pulumi.InvokeOutputOptions(parent=self)
+        )
+        ids: dict[str, pulumi.Output[str]] = {}
+        for node in args["nodes"]:
+            label = f"{name}-{node['name']}"
+            disks: list[gcp.compute.InstanceAttachedDiskArgs] = []
+            if args["data_gib"]:
+                disk = gcp.compute.Disk(
+                    f"{label}-mail",
+                    name=f"{label}-mail",
+                    zone=node["availability_zone"],
+                    type="pd-balanced",
+                    size=args["data_gib"],
+                    disk_encryption_key={"kms_key_self_link": args["storage_key"]},
+                    labels=tags(label, args["zone"], data="mail"),
+                    opts=children(self),
+                )
+                disks = [
+                    gcp.compute.InstanceAttachedDiskArgs(
+                        source=disk.id, device_name="data", mode="READ_WRITE"
+                    )
+                ]
+            mine = pick(args["addresses"], node["name"])
+            instance = gcp.compute.Instance(
+                label,
+                name=label,
+                zone=node["availability_zone"],
+                machine_type=args["machine_type"],
+                hostname=node["fqdn"],
+                boot_disk={
+                    "initialize_params": {
+                        "image": image.self_link,
+                        "size": args["disk_gib"],
+                        "type": "pd-balanced",
+                    },
+                    "kms_key_self_link": args["storage_key"],
+                },
+                attached_disks=disks,
+                network_interfaces=[
+                    {
+                        "subnetwork": pick(args["subnet_ids"], node["subnet"]),
+                        "stack_type": "IPV4_IPV6",
+                        "network_ip": pick(mine, "private_ipv4"),
+                        "access_configs": [
+                            {
+                                "nat_ip": pick(mine, "ipv4"),
+                                "network_tier": "PREMIUM",
+                                "public_ptr_domain_name": f"{node['fqdn']}.",
+                            }
+                        ],
+                        "ipv6_access_configs": [
+                            {
+                                "name": "external-ipv6",
+                                "network_tier": "PREMIUM",
+                                "external_ipv6": pick(mine, "ipv6"),
+                                "external_ipv6_prefix_length": "96",
+                                "public_ptr_domain_name": f"{node['fqdn']}.",
+                            }
+                        ],
+                    }
+                ],
+                service_account={"email": account.email, "scopes": ["cloud-platform"]},
+                metadata={
+                    "startup-script": node["script"],
+                    "block-project-ssh-keys": "TRUE",
+                    "enable-oslogin": "TRUE",
+                    "serial-port-enable": "FALSE",
+                },
+                shielded_instance_config={
+                    "enable_secure_boot": True,
+                    "enable_vtpm": True,
+                    "enable_integrity_monitoring": True,
+                },
+                scheduling={"automatic_restart": True, "on_host_maintenance": "MIGRATE"},
+                tags=[pick(args["security_groups"], args["group"])],
+                labels=labels,
+                allow_stopping_for_update=True,
+                opts=children(
+                    self,
+                    depends_on=grants,
+                    ignore_changes=["bootDisk.initializeParams.image"],
+                    delete_before_replace=True,
+                ),
+            )
+            ids[node["name"]] = instance.instance_id
+        return ids
+
+    def _gcp_identity(
+        self, name: str, args: MailNodesArgs
+    ) -> tuple[gcp.serviceaccount.Account, list[pulumi.Resource]]:
+        account = gcp.serviceaccount.Account(
+            f"{name}-account",
+            account_id=args["identity"],
+            display_name=f"Mail nodes of {name}",
+            opts=children(self),
+        )
+        member = account.email.apply(lambda email: f"serviceAccount:{email}")
+        grants: list[pulumi.Resource] = []
+        for key, role, prefixes in bucket_grants(args):
+            condition = under(args["bucket"], prefixes)
+            grants.append(
+                gcp.storage.BucketIAMMember(
+                    f"{name}-bucket-{key}",
+                    bucket=args["bucket"],
+                    role=f"roles/storage.{role}",
+                    member=member,
+                    condition={"title": key, "expression": condition},
+                    opts=children(self),
+                )
+            )
+        # Names of objects only. Without it a missing object reads as "forbidden".
+        grants.append(
+            gcp.storage.BucketIAMMember(
+                f"{name}-bucket-sees",
+                bucket=args["bucket"],
+                role="roles/storage.legacyBucketReader",
+                member=member,
+                opts=children(self),
+            )
+        )
+        for key, used in (("dkim", args.get("dkim_key")), ("ca", args.get("ca_key"))):
+            if used is not None:
+                grants.append(
+                    gcp.kms.CryptoKeyIAMMember(
+                        f"{name}-{key}-key",
+                        crypto_key_id=pulumi.Output.from_input(used).apply(
+                            lambda version: version.split("/cryptoKeyVersions/")[0]
+                        ),
+                        role="roles/cloudkms.signer",
+                        member=member,
+                        opts=children(self),
+                    )
+                )
+        return account, grants
+
+
+def user_data(script: str) -> str:
+    """A bootstrap script as AWS user-data: gzip, which cloud-init undoes, in base64. ValueError above 16 KiB."""
+    return base64.b64encode(compressed(script)).decode()
+
+
+ACCOUNT_ROLES = frozenset({"submission", "imap", "pop3", "mailbox"})
+"""Roles that check users' credentials, and so read the accounts of their own residency zone."""
+
+
+def readable(args: MailNodesArgs) -> list[str]:
+    """The objects (prefixes) in the control bucket that the group's nodes may read."""
+    accounts = ["directory/accounts"] if ACCOUNT_ROLES & set(args["roles"]) else []
+    return ["trust/", "directory/routes", *accounts, f"certs/{args['group']}/"]
+
+
+def bucket_grants(args: MailNodesArgs) -> list[tuple[str, str, list[str]]]:
+    """What a group may do in a Cloud Storage bucket: (key, role, object prefixes)."""
+    grants = [
+        ("reads", "objectViewer", readable(args)),
+        ("enrols", "objectUser", [f"enrol/{args['group']}/"]),
+    ]
+    if "ca_key" in args:
+        grants.append(("issues", "objectUser", ["enrol/", "certs/"]))
+    return grants
+
+
+def under(bucket: pulumi.Input[str], prefixes: list[str]) -> pulumi.Output[str]:
+    """An IAM condition (CEL) that holds for the bucket's objects under any of the prefixes."""
+    return pulumi.Output.from_input(bucket).apply(
+        lambda name: " || ".join(
+            f'resource.name.startsWith("projects/_/buckets/{name}/objects/{prefix}")' for prefix in prefixes
+        )
+    )
+
+
+def aws_policy(
+    args: MailNodesArgs, bucket: str, storage_key: str, dkim_key: str, ca_key: str
+) -> dict[str, Any]:
+    """The IAM policy of a group's nodes: its part of the control bucket and its keys, nothing else."""
+    arn, region = f"arn:aws:s3:::{bucket}", args["region"]
+
+    def objects(*prefixes: str) -> list[str]:
+        return [f"{arn}/{prefix}*" for prefix in prefixes]
+
+    def signs(key: str, algorithm: str) -> dict[str, Any]:
+        return {
+            "Action": "kms:Sign",
+            "Resource": key,
+            "Condition": {"StringEquals": {"kms:SigningAlgorithm": algorithm, "kms:MessageType": "DIGEST"}},
+        }
+
+    statements: list[dict[str, Any]] = [
+        {"Sid": "Read", "Action": "s3:GetObject", "Resource": objects(*readable(args))},
+        {
+            "Sid": "Enrol",
+            "Action": ["s3:PutObject", "s3:GetObject"],
+            "Resource": objects(f"enrol/{args['group']}/"),
+        },
+        # Without it a missing object reads as "forbidden".
+        {"Sid": "See", "Action": "s3:ListBucket", "Resource": arn},
+        {
+            "Sid": "Decrypt",
+            "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+            "Resource": storage_key,
+            "Condition": {"StringEquals": {"kms:ViaService": f"s3.{region}.amazonaws.com"}},
+        },
+    ]
+    if dkim_key:
+        statements.append({"Sid": "SignMail", **signs(dkim_key, "RSASSA_PKCS1_V1_5_SHA_256")})
+    if ca_key:
+        statements += [
+            {"Sid": "SignCertificates", **signs(ca_key, "ECDSA_SHA_256")},
+            {"Sid": "Requests", "Action": "s3:GetObject", "Resource": objects("enrol/", "certs/")},
+            {"Sid": "Issue", "Action": "s3:PutObject", "Resource": objects("certs/")},
+        ]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", **statement} for statement in statements],
+    }

@@ -1,0 +1,43 @@
+"""What every component gives its children: the parent, aliases of older names, tags."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+
+
+def pick(table: pulumi.Input[dict[str, Any]], key: str) -> pulumi.Output[Any]:
+    """One entry of a table that is known later."""
+    return pulumi.Output.from_input(table).apply(lambda known: known[key])
+
+
+def after(value: pulumi.Output[str], made: Sequence[pulumi.Resource]) -> pulumi.Output[str]:
+    """The value, known only when all of `made` is there: for what must not be used half-protected."""
+    return pulumi.Output.all(value, *(resource.urn for resource in made)).apply(lambda known: str(known[0]))
+
+
+def children(
+    parent: pulumi.Resource,
+    *,
+    depends_on: Sequence[pulumi.Resource] = (),
+    ignore_changes: Sequence[str] = (),
+    delete_before_replace: bool | None = None,
+    replace_on_changes: Sequence[str] = (),
+) -> pulumi.ResourceOptions:
+    """Options of a component's child. Provider and `protect` are inherited from the parent."""
+    return pulumi.ResourceOptions(
+        parent=parent,
+        depends_on=list(depends_on),
+        ignore_changes=list(ignore_changes),
+        replace_on_changes=list(replace_on_changes),
+        delete_before_replace=delete_before_replace,
+    )
+
+
+def tags(owner: str, zone: str, data: str = "") -> dict[str, str]:
+    """Tags (AWS) or labels (GCP; both sets of rules are kept) that say whose a resource is.
+
+    `zone` is the residency zone; `data` the class of what it stores, where it stores anything.
+    """
+    found = {"managed-by": "mailinfra", "mailinfra-name": owner, "residency-zone": zone}
+    return {**found, "data-class": data} if data else found

@@ -1,0 +1,204 @@
+"""Runs a project's stacks on the sandbox's clouds, with the engine's state kept inside the sandbox.
+
+The project itself is left untouched: the engine works in a mirror of it below the state root, since a stack that is
+initialised writes into its config file.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mailinfra.sandbox.engine import Engine
+from mailinfra.sandbox.paths import Paths, SandboxError
+from mailinfra.sandbox.processes import write_atomic
+from mailinfra.sandbox.providers import install
+from mailinfra.sandbox.providers.guard import VARIABLE
+
+PROJECT_FILE = "Pulumi.yaml"
+STACK_FILE = "Pulumi.{stack}.yaml"
+
+
+@dataclass(frozen=True)
+class SandboxStack:
+    """One stack of one project, as the sandbox runs it. `project` is the folder with `Pulumi.yaml`."""
+
+    paths: Paths
+    engine: Engine
+    project: Path
+    stack: str
+    clouds: Mapping[str, str]
+    """Environment that points SDKs of the clouds (boto3 in the program) at the sandbox."""
+
+    @property
+    def mirror(self) -> Path:
+        """The folder that the engine works in."""
+        return self.paths.folder("project")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The engine's environment: plugins, state and secrets of the sandbox's own."""
+        return self.engine.env(
+            install.pulumi_home(self.paths),
+            self.paths.folder("stacks"),
+            extra={VARIABLE: str(self.paths.state), **self.clouds},
+        )
+
+    def prepare(self) -> None:
+        """Mirror the project, install the providers, and select the stack, made if need be."""
+        self._mirror()
+        install.install(self.paths, self.engine.pulumi, self.environment)
+        self.pulumi("stack", "select", "--create", self.stack)
+
+    def up(self, on_event: Callable[[dict[str, Any]], None]) -> None:
+        """`pulumi up`; each engine event is handed to `on_event`. Raises `SandboxError` with what went wrong."""
+        self.pulumi("cancel", "--yes", check=False)
+        self._stream("up", on_event)
+
+    def preview(self) -> None:
+        """`pulumi preview`. Raises `SandboxError` with what went wrong."""
+        self.pulumi("preview")
+
+    def destroy(self, on_event: Callable[[dict[str, Any]], None]) -> None:
+        """`pulumi destroy`; each engine event is handed to `on_event`."""
+        self.pulumi("cancel", "--yes", check=False)
+        self._stream("destroy", on_event)
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs."""
+        found = json.loads(self.pulumi("stack", "output", "--json"))
+        if not isinstance(found, dict):
+            raise SandboxError(
+                f"the outputs of stack {self.stack}: found {type(found).__name__}; allowed: an object"
+            )
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """The stack's whole state (`pulumi stack export`)."""
+        found: dict[str, Any] = json.loads(self.pulumi("stack", "export"))
+        return found
+
+    def config(self) -> Any:
+        """The `mailinfra:fleet` section of the stack's config, as plain data."""
+        path = self._stack_file(self.project)
+        try:
+            document = yaml.safe_load(path.read_text())
+        except FileNotFoundError:
+            raise SandboxError(f"{path}: found nothing; allowed: the config of stack {self.stack}") from None
+        except yaml.YAMLError as error:
+            raise SandboxError(f"{path}: {error}") from None
+        section = document.get("config") if isinstance(document, dict) else None
+        if not isinstance(section, dict) or "mailinfra:fleet" not in section:
+            raise SandboxError(
+                f"{path}: config.mailinfra:fleet: found nothing; allowed: a fleet's declaration"
+            )
+        return section["mailinfra:fleet"]
+
+    def pulumi(self, *args: str, check: bool = True) -> str:
+        """Run the engine in the mirror; its output. Raises `SandboxError` when it fails."""
+        return self.engine.run(args, env=self.environment, cwd=self.mirror, check=check).stdout
+
+    def _stream(self, command: str, on_event: Callable[[dict[str, Any]], None]) -> None:
+        log = self.paths.folder("logs") / f"{self.stack}-{command}.json"
+        process = subprocess.Popen(
+            [
+                str(self.engine.pulumi),
+                command,
+                "--stack",
+                self.stack,
+                "--yes",
+                "--skip-preview",
+                "--json",
+                "--non-interactive",
+                "--color=never",
+            ],
+            env={**self.environment, "PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"},
+            cwd=self.mirror,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        problems: list[str] = []
+        with process, log.open("w") as copy:
+            for event in _events(process, copy):
+                diagnostic = event.get("diagnosticEvent")
+                if diagnostic and diagnostic.get("severity") == "error":
+                    problems.append(f"{_resource(diagnostic.get('urn', ''))}{diagnostic['message'].strip()}")
+                on_event(event)
+        if process.returncode:
+            detail = "\n  ".join(dict.fromkeys(problems)) or f"see {log}"
+            raise SandboxError(f"`pulumi {command}` of stack {self.stack} failed:\n  {detail}")
+
+    def _mirror(self) -> None:
+        source = self.project / PROJECT_FILE
+        try:
+            project = yaml.safe_load(source.read_text())
+        except FileNotFoundError:
+            raise SandboxError(
+                f"{self.project}: found no {PROJECT_FILE}; allowed: a Pulumi project's folder (--project)"
+            ) from None
+        main = Path(project.get("main", "."))
+        program = self.mirror / "program"
+        program.mkdir(exist_ok=True)
+        for entry in (self.project / main).iterdir():
+            if entry.name.startswith("Pulumi.") or entry.name == "__pycache__":
+                continue
+            link = program / entry.name
+            if not link.is_symlink():
+                link.symlink_to(entry.resolve())
+        runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": sys.prefix}}
+        mirrored = {**project, "runtime": runtime, "main": "program", "stackConfigDir": "."}
+        write_atomic(self.mirror / PROJECT_FILE, yaml.safe_dump(mirrored, sort_keys=False))
+        copy = self.mirror / STACK_FILE.format(stack=self.stack)
+        wanted = yaml.safe_load(self._stack_file(self.project, project).read_text())
+        if copy.exists():
+            kept = yaml.safe_load(copy.read_text()) or {}
+            wanted = {**{key: kept[key] for key in kept if key.startswith("encrypt")}, **wanted}
+        write_atomic(copy, yaml.safe_dump(wanted, sort_keys=False))
+
+    def _stack_file(self, folder: Path, project: Mapping[str, Any] | None = None) -> Path:
+        document = project if project is not None else yaml.safe_load((folder / PROJECT_FILE).read_text())
+        path = folder / document.get("stackConfigDir", ".") / STACK_FILE.format(stack=self.stack)
+        if not path.exists():
+            known = sorted(p.name.split(".")[1] for p in path.parent.glob("Pulumi.*.yaml"))
+            raise SandboxError(
+                f"stack {self.stack!r}: found no {path}; allowed: {', '.join(known) or 'none yet'}"
+            )
+        return path
+
+
+def _events(process: subprocess.Popen[str], copy: Any) -> Iterator[dict[str, Any]]:
+    """The engine's events, one JSON object a line; anything else it prints is a diagnostic."""
+    for line in process.stdout or ():
+        copy.write(line)
+        try:
+            event = json.loads(line)
+        except ValueError:
+            if line.strip().startswith("error:"):
+                yield {"diagnosticEvent": {"severity": "error", "message": line.strip()}}
+            continue
+        if isinstance(event, dict):
+            yield event
+
+
+def _resource(urn: str) -> str:
+    return f"{urn.rsplit('::', 1)[-1]}: " if urn else ""
+
+
+def cloud_environment(status: Mapping[str, Any]) -> dict[str, str]:
+    """Environment for SDKs outside the engine, from the daemon's `status`: endpoints on loopback, no real account."""
+    return {
+        "AWS_ENDPOINT_URL": status["aws"]["endpoint"],
+        "AWS_ACCESS_KEY_ID": "sandbox",
+        "AWS_SECRET_ACCESS_KEY": "sandbox",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
