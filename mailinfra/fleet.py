@@ -10,7 +10,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from mailinfra.errors import ConfigError, Problem
+from mailinfra.errors import ConfigError
+from mailinfra.wording import Words, problem
 
 
 class Cloud(StrEnum):
@@ -79,7 +80,12 @@ class TlsVersion(StrEnum):
 
 
 class KeyStage(StrEnum):
-    """A DKIM key's stage of life (R21)."""
+    """A DKIM key's stage of life (R21).
+
+    `generated`: the key is made, nobody is told. `published`: its record is in the DNS, either before it
+    signs or while the mail that it signed drains. `signing`: it signs. `retired`: its record says revoked,
+    the key is gone.
+    """
 
     GENERATED = "generated"
     PUBLISHED = "published"
@@ -104,21 +110,81 @@ class MtaStsMode(StrEnum):
 
 
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-Label = Annotated[str, Field(pattern=rf"^{LABEL}$")]
-DomainName = Annotated[str, Field(pattern=rf"^(?:{LABEL}\.)+{LABEL}$", max_length=253)]
-CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-ZoneLetter = Annotated[str, Field(pattern=r"^[a-z]$")]
-RegionName = Annotated[str, Field(pattern=r"^[a-z]+(?:-[a-z]+)+-?\d{1,2}$", max_length=32)]
+DOMAIN = rf"(?:{LABEL}\.)+[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?"
+LOCAL_PART = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+RSA_BITS = (2048, 3072, 4096)
+HEALTH_INTERVALS = (10, 30)
 
 
 def _network(text: str) -> str:
-    network = ipaddress.IPv4Network(text)
+    allowed = "an IPv4 network such as 10.20.0.0/24, with a prefix length from 16 to 27 and no host bits set"
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError:
+        raise ValueError(allowed) from None
     if not 16 <= network.prefixlen <= 27:
-        raise ValueError("an IPv4 network with a prefix length from 16 to 27")
+        raise ValueError(allowed)
     return str(network)
 
 
-Ipv4Network = Annotated[str, AfterValidator(_network)]
+def _one_of(*values: int) -> AfterValidator:
+    def check(value: int) -> int:
+        if value not in values:
+            raise ValueError(f"one of {', '.join(map(str, values))}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _endpoint(url: str) -> str:
+    if "{" in url.replace("{region}", "") or "}" in url.replace("{region}", ""):
+        raise ValueError("an https:// URL in which only {region} is in braces, or empty")
+    return url
+
+
+Label = Annotated[
+    str,
+    Field(pattern=rf"^{LABEL}$", max_length=63),
+    Words("a DNS label (lower-case letters, digits and inner hyphens)"),
+]
+DomainName = Annotated[
+    str,
+    Field(pattern=rf"^{DOMAIN}$", max_length=200),
+    Words("a domain name in lower-case ASCII, without a final dot"),
+]
+CountryCode = Annotated[
+    str, Field(pattern=r"^[A-Z]{2}$"), Words("a country's two capital letters (ISO 3166-1 alpha-2)")
+]
+ZoneLetter = Annotated[str, Field(pattern=r"^[a-z]$"), Words("one lower-case letter")]
+RegionName = Annotated[
+    str,
+    Field(pattern=r"^[a-z]+(?:-[a-z]+)+-?\d{1,2}$", max_length=32),
+    Words("a cloud's region name, such as eu-central-1 or europe-west3"),
+]
+MailAddress = Annotated[
+    str,
+    Field(pattern=rf"^(?:{LOCAL_PART}@{DOMAIN})?$", max_length=254),
+    Words("a mail address in lower-case ASCII, or empty"),
+]
+AttributeName = Annotated[
+    str,
+    Field(pattern=r"^[a-z][a-z0-9_]{0,31}$"),
+    Words("a letter, then letters, digits and _, in lower case, at most 32 characters"),
+]
+AttributeValue = Annotated[
+    str,
+    Field(pattern=r"^[^\p{Cc}\p{Zl}\p{Zp}]{1,128}$"),
+    Words("text of 1 to 128 characters, without control characters"),
+]
+Endpoint = Annotated[
+    str,
+    Field(pattern=r"^(?:https://[a-z0-9.{}-]+(?::[0-9]{1,5})?(?:/[!-~]*)?)?$", max_length=500),
+    AfterValidator(_endpoint),
+    Words("an https:// URL in which {region} stands for the region, or empty"),
+]
+Ipv4Network = Annotated[
+    str, AfterValidator(_network), Words("an IPv4 network with a prefix length from 16 to 27")
+]
 
 
 class Model(BaseModel):
@@ -150,8 +216,8 @@ class NodeGroup(Model):
     data_gib: int = Field(default=100, ge=1, le=16384)
     """The mail volume of each `mailbox` node, in GiB. Other roles have none."""
     position: int | None = Field(default=None, ge=0, le=63)
-    """Its place in the region's address plan, by default its place in the list (from 0). Give it to the groups
-    that follow before a group in front of them is removed, and no node changes its address."""
+    """Its place in the region's address plan, by default its place in the list (from 0). Give it to the
+    groups that follow before a group in front of them is removed, and no node changes its address."""
 
 
 class Region(Model):
@@ -177,7 +243,7 @@ class Region(Model):
 class HealthCheck(Model):
     """How the steering zones find out that a server is dead."""
 
-    interval_seconds: int = 10
+    interval_seconds: Annotated[int, _one_of(*HEALTH_INTERVALS), Words("10 or 30")] = 10
     """Seconds between two probes: 10 or 30 (what Route 53 offers)."""
     failures: int = Field(default=3, ge=1, le=10)
     """Failed probes in a row until the server leaves the answer."""
@@ -191,8 +257,8 @@ class Mx(Model):
     primaries: tuple[RegionName, ...] = ()
     """Regions behind the equal-priority primary MX hosts. Empty: every region with an mx group."""
     secondaries: tuple[RegionName, ...] = ()
-    """Regions behind the secondary MX hosts. Empty: every region with an mx group, farthest-first choice
-    left to the steering policy."""
+    """Regions behind the secondary MX hosts. Empty: every region with an mx group. Where the policy is `geo`, a
+    secondary leads each sender to another place than the primary does."""
     primary_priority: int = Field(default=10, ge=0, le=65535)
     """Preference of the primary MX hosts (RFC 5321 5.1: lower is preferred)."""
     secondary_priority: int = Field(default=20, ge=0, le=65535)
@@ -210,7 +276,9 @@ class Parent(Model):
 
     provider: ParentProvider = ParentProvider.CLOUDFLARE
     """Who serves it."""
-    account_id: str = ""
+    account_id: Annotated[
+        str, Field(pattern=r"^(?:[0-9a-f]{32})?$"), Words("32 hexadecimal digits, or empty")
+    ] = ""
     """The Cloudflare account that owns the zones (Cloudflare only)."""
 
 
@@ -228,11 +296,15 @@ class Dns(Model):
 
     parent: Parent = Parent()
     """The parent zone."""
-    steering: tuple[Steering, ...] = (
-        Steering(provider=SteeringProvider.ROUTE53, label="aws"),
-        Steering(provider=SteeringProvider.CLOUDDNS, label="gcp"),
+    steering: tuple[Steering, ...] = Field(
+        default=(
+            Steering(provider=SteeringProvider.ROUTE53, label="aws"),
+            Steering(provider=SteeringProvider.CLOUDDNS, label="gcp"),
+        ),
+        max_length=4,
     )
-    """The steering zones. Each has its own DNS provider and signer; MX hosts of equal priority live in each."""
+    """The steering zones, two or more. Each has its own DNS provider and signer, and an MX host of equal
+    priority lives in each."""
     ttl_seconds: int = Field(default=3600, ge=60, le=86400)
     """TTL of static records."""
     dnssec: bool = True
@@ -242,9 +314,9 @@ class Dns(Model):
 class PlacementRule(Model):
     """Users whose attribute has one of the values live in `home`."""
 
-    attribute: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")
+    attribute: AttributeName
     """The directory attribute, for example `country`, `department` or `plan`."""
-    values: tuple[str, ...] = Field(min_length=1)
+    values: tuple[AttributeValue, ...] = Field(min_length=1)
     """The attribute's values that this rule is for."""
     home: RegionName
     """The home region of these users."""
@@ -280,9 +352,13 @@ class DkimKey(Model):
 class Dkim(Model):
     """How outgoing mail is signed."""
 
-    bits: int = 2048
-    """RSA modulus length: 2048, 3072 or 4096."""
-    selector: str = "{region}-{serial}"
+    bits: Annotated[int, _one_of(*RSA_BITS), Words("2048, 3072 or 4096")] = 2048
+    """RSA modulus length. Both clouds' HSMs make all three; 2048 is what every receiver verifies."""
+    selector: Annotated[
+        str,
+        Field(pattern=r"^[a-z0-9.{}-]+$", max_length=100),
+        Words("labels with {region} and {serial} in them"),
+    ] = "{region}-{serial}"
     """How selectors are made, from `{region}` and `{serial}`."""
     keys: tuple[DkimKey, ...] = (DkimKey(serial="1"),)
     """The key generations. Exactly one signs."""
@@ -306,13 +382,13 @@ class Authentication(Model):
 
     dmarc: DmarcPolicy = DmarcPolicy.REJECT
     """The DMARC policy."""
-    dmarc_reports: str = ""
+    dmarc_reports: MailAddress = ""
     """Where aggregate reports go (an address); empty: `dmarc@` the primary domain."""
     mta_sts: MtaStsMode = MtaStsMode.ENFORCE
     """The MTA-STS mode."""
     mta_sts_max_age_seconds: int = Field(default=604800, ge=86400, le=31557600)
     """How long senders keep the MTA-STS policy."""
-    tls_reports: str = ""
+    tls_reports: MailAddress = ""
     """Where TLS reports go (an address); empty: `tls-reports@` the primary domain."""
 
 
@@ -333,9 +409,9 @@ class Endpoints(Model):
     Each is a URL in which `{region}` stands for the region; empty is the public endpoint.
     """
 
-    kms: str = ""
+    kms: Endpoint = ""
     """AWS KMS, or Cloud KMS."""
-    storage: str = ""
+    storage: Endpoint = ""
     """S3, or Cloud Storage."""
 
 
@@ -349,7 +425,11 @@ class AwsAccount(Model):
 class GcpAccount(Model):
     """The Google Cloud project."""
 
-    project: str = Field(default="", pattern=r"^(?:[a-z][a-z0-9-]{4,28}[a-z0-9])?$")
+    project: Annotated[
+        str,
+        Field(pattern=r"^(?:[a-z][a-z0-9-]{4,28}[a-z0-9])?$"),
+        Words("a project id (6 to 30 lower-case letters, digits and hyphens, a letter first), or empty"),
+    ] = ""
     """The project's id; needed when a region is on GCP."""
     endpoints: Endpoints = Endpoints()
     """Other API endpoints."""
@@ -416,20 +496,8 @@ class Fleet(Model):
         try:
             fleet = cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError(_problem(item) for item in error.errors()) from None
+            raise ConfigError(problem(cls, item) for item in error.errors()) from None
         found = problems(fleet)
         if found:
             raise ConfigError(found)
         return fleet
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text or "fleet"
-
-
-def _problem(item: Any) -> Problem:
-    found = "nothing" if item["type"] == "missing" else repr(item["input"])
-    return Problem(_path(item["loc"]), found if len(found) <= 80 else found[:77] + "...", item["msg"])

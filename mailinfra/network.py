@@ -1,8 +1,9 @@
 """The address plan and the firewalls of a region. Pure functions.
 
-A node's private IPv4 address depends on nothing but its region's network, its group's position and its number:
-groups that are appended, counts that change and regions that come and go move nobody. The pairs (position,
-number) are laid out along Cantor's diagonals, so neither a group nor its count needs a limit set beforehand.
+A node's private IPv4 address depends on nothing but its region's network, its group's position and its
+number: groups that are appended, counts that change and regions that come and go move nobody. The pairs
+(position, number) are laid out along Cantor's diagonals, so neither a group nor its count needs a limit set
+beforehand.
 """
 
 import ipaddress
@@ -28,7 +29,8 @@ IPV6_FIRST = 16
 
 @dataclass(frozen=True)
 class Subnet:
-    """A subnet. On AWS it lies in one availability zone (`zone_letter`), on GCP in the whole region (None)."""
+    """A subnet. On AWS it lies in one availability zone (`zone_letter`), on GCP in the whole region
+    (None)."""
 
     index: int
     zone_letter: str | None
@@ -110,8 +112,8 @@ def node_address(
 ) -> NodeAddress:
     """Where node `number` (from 1) of the group at `position` (from 0) sits.
 
-    Nodes take turns in the availability zones, and groups start with different ones. Whether it fits is checked
-    by `fit_problems`; a node that does not fit gets an address beyond its subnet.
+    Nodes take turns in the availability zones, and groups start with different ones. Whether it fits is
+    checked by `fit_problems`; a node that does not fit gets an address beyond its subnet.
     """
     zones = len(network.zone_letters)
     turn = (position + number - 1) % zones

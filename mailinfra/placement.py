@@ -1,7 +1,8 @@
-"""Where a user's mailbox lives: the home region by the user's attributes, the mailbox node by rendezvous hashing.
+"""Where a user's mailbox lives: the home region by the user's attributes, the mailbox node by rendezvous
+hashing.
 
-Rendezvous hashing (Thaler and Ravishankar, 1998): each node scores each address, the highest score wins. When a
-node joins, only those users move that it wins; when one leaves, only its own.
+Rendezvous hashing (Thaler and Ravishankar, 1998): each node scores each address, the highest score wins. When
+a node joins, only those users move that it wins; when one leaves, only its own.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -21,8 +21,8 @@ EARTH_RADIUS_KM = 6371.0
 class Place:
     """Where a cloud region lies.
 
-    `country` is ISO 3166-1 alpha-2, `continent` one of Route 53's continent codes, `zone_letters` the suffixes
-    of availability zones that every account has, latitude and longitude are degrees.
+    `country` is ISO 3166-1 alpha-2, `continent` one of Route 53's continent codes, `zone_letters` the
+    suffixes of availability zones that every account has, latitude and longitude are degrees.
     """
 
     cloud: Cloud
@@ -157,6 +157,20 @@ def _table(cloud: Cloud, text: str) -> Iterable[tuple[str, Place]]:
         )
 
 
+_ISO_3166 = """
+    AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW
+    BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI
+    FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN
+    IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME
+    MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF
+    PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV
+    SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE
+    YT ZA ZM ZW
+"""
+
+COUNTRIES: frozenset[str] = frozenset(_ISO_3166.split())
+"""The countries of ISO 3166-1 alpha-2."""
+
 PLACES: Places = MappingProxyType(dict([*_table(Cloud.AWS, _AWS), *_table(Cloud.GCP, _GCP)]))
 """Every public region of both clouds by its name. China and the US government's clouds are other partitions,
 with accounts and DNS of their own, and are not in it."""
@@ -189,8 +203,8 @@ _MACHINE_TYPES: Mapping[Cloud, Mapping[Size, str]] = MappingProxyType(
 )
 
 OUTBOUND_SMTP: frozenset[Cloud] = frozenset({Cloud.AWS})
-"""Clouds whose servers can be allowed to open TCP connections to port 25 of the internet. AWS lifts its block on
-request; Google Cloud never does (Compute Engine, "Sending email from an instance")."""
+"""Clouds whose servers can be allowed to open TCP connections to port 25 of the internet. AWS lifts its block
+on request; Google Cloud never does (Compute Engine, "Sending email from an instance")."""
 
 CLOUD_DNS_HEALTH_SOURCES: tuple[str, str, str] = ("us-central1", "europe-west1", "asia-southeast1")
 """The three regions from which Cloud DNS probes external endpoints: it wants exactly three, far apart."""
@@ -221,11 +235,6 @@ def distance_km(one: Place, other: Place) -> float:
 def nearest(origin: Place, candidates: Iterable[Place]) -> tuple[Place, ...]:
     """`candidates` from the nearest to the farthest; equal distances in order of the regions' names."""
     return tuple(sorted(candidates, key=lambda other: (distance_km(origin, other), other.region)))
-
-
-def countries(places: Places = PLACES) -> tuple[str, ...]:
-    """Every country with a region of either cloud, sorted."""
-    return tuple(sorted({item.country for item in places.values()}))
 
 
 def unknown_region(path: str, region: str, cloud: Cloud, places: Places = PLACES) -> Problem:

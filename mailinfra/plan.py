@@ -1,13 +1,14 @@
 """The whole plan of a fleet: what every component makes, from a checked `Fleet`. Pure, and cheap to make.
 
-A plan knows everything but what only exists after the fleet was made: public addresses, public keys, name servers.
+A plan knows everything but what only exists after the fleet was made: public addresses, public keys, name
+servers.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 
 from mailinfra import names
-from mailinfra.fleet import Cloud, DkimKey, Fleet, KeyStage, NodeGroup, Region, Role, Size
+from mailinfra.fleet import Cloud, DkimKey, Fleet, KeyStage, Region, Role, Size
 from mailinfra.network import (
     FirewallRule,
     NodeAddress,
@@ -24,7 +25,8 @@ from mailinfra.records import Record, all_mx_hosts, has_role, mta_sts_policy, ro
 from mailinfra.routing import SteeringPlan, steering
 
 DATA_DEVICES = {Cloud.AWS: "/dev/sdf", Cloud.GCP: "/dev/disk/by-id/google-data"}
-"""The mail volume's device: the name that EBS attaches it by, and the link that GCP makes for device name `data`."""
+"""The mail volume's device: the name that EBS attaches it by, and the link that GCP makes for device name
+`data`."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,9 @@ def node_spec(
 ) -> NodeSpec:
     """What a node is told.
 
-    `control_bucket` is the region's bucket, `ca_key` its CA key's name in KMS (told to the issuer group alone),
-    `signing_reference` its signing DKIM key's (told to submission nodes alone). Nothing here changes when
-    another region joins or leaves.
+    `control_bucket` is the region's bucket, `ca_key` its CA key's name in KMS (told to the issuer group
+    alone), `signing_reference` its signing DKIM key's (told to submission nodes alone). Nothing here changes
+    when another region joins or leaves.
     """
     fleet = whole.fleet
     region = whole.region(node.region)
@@ -214,8 +216,8 @@ def node_spec(
 
 
 def issuer_group(region: Region) -> str:
-    """The group that issues the region's certificates: the first with a mailbox role and a node, else the first
-    with a node, else the first."""
+    """The group that issues the region's certificates: the first with a mailbox role and a node, else the
+    first with a node, else the first."""
     alive = [group for group in region.groups if group.count] or list(region.groups)
     return next((group.name for group in alive if Role.MAILBOX in group.roles), alive[0].name)
 
@@ -242,8 +244,17 @@ def _region(
     network = region_network(region, place)
     issuer = issuer_group(region)
     groups = tuple(
-        _group(fleet, region, place, network, index, group, issuer, mx_hosts, zone_services)
-        for index, group in enumerate(region.groups)
+        _group(
+            fleet,
+            region,
+            index,
+            place=place,
+            network=network,
+            issuer=issuer,
+            mx_hosts=mx_hosts,
+            zone_services=zone_services,
+        )
+        for index in range(len(region.groups))
     )
     return RegionPlan(region.region, region.cloud, region.zone, place, network, groups, issuer)
 
@@ -251,14 +262,15 @@ def _region(
 def _group(
     fleet: Fleet,
     region: Region,
+    index: int,
+    *,
     place: Place,
     network: RegionNetwork,
-    index: int,
-    group: NodeGroup,
     issuer: str,
     mx_hosts: tuple[str, ...],
     zone_services: dict[Role, frozenset[str]],
 ) -> GroupPlan:
+    group = region.groups[index]
     position = position_of(region.groups, index)
     has_mail = Role.MAILBOX in group.roles
     device = DATA_DEVICES[region.cloud] if has_mail else ""

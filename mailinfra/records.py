@@ -3,8 +3,8 @@
 `static_records` is known before anything exists. Where a value is not (a node's address, a public key, a name
 server), the record carries a `Need`, and `values` turns what became known into its values.
 
-Values are in presentation form (RFC 1035 5.1) with absolute names, TXT unquoted and in one piece; how a TXT is
-cut into strings and quoted is each provider's affair (`txt_strings`, `txt_quoted`).
+Values are in presentation form (RFC 1035 5.1) with absolute names, TXT unquoted and in one piece; how a TXT
+is cut into strings and quoted is each provider's affair (`txt_strings`, `txt_quoted`).
 """
 
 import base64
@@ -90,8 +90,8 @@ class Record:
 class Known:
     """What became known while the fleet was made.
 
-    `addresses`: host name to family to address. `dkim` and `ca`: DER SubjectPublicKeyInfo by (region, serial) and
-    by region. `name_servers` and `ds`: values by steering zone.
+    `addresses`: host name to family to address. `dkim` and `ca`: DER SubjectPublicKeyInfo by (region, serial)
+    and by region. `name_servers` and `ds`: values by steering zone.
     """
 
     addresses: Mapping[str, Mapping[int, str]] = field(default_factory=dict)

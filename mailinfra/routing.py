@@ -1,11 +1,12 @@
 """Who answers for the MX hosts, and to whom: the steered A and AAAA sets. Pure functions.
 
-A steering zone serves the MX nodes of every cloud. What is wanted is said once, provider-neutral, as `SteeredSet`s;
-each provider's record sets are derived from it:
+A steering zone serves the MX nodes of every cloud. What is wanted is said once, provider-neutral, as
+`SteeredSet`s; each provider's record sets are derived from it:
 
 * Route 53: a tree of aliases. The MX host's own sets choose by place (geolocation, latency or weight), a pool
-  chooses among regions by weight, a region chooses among its healthy nodes. Every alias evaluates its target's
-  health, so a region whose nodes are all dead leaves the answer, and its senders get the default pool.
+  chooses among regions by weight, a region chooses among its healthy nodes. Every alias evaluates its
+  target's health, so a region whose nodes are all dead leaves the answer, and its senders get the default
+  pool.
 * Cloud DNS: one set for each name with geo or weighted items of health-checked addresses. Weighted and geo
   cannot be combined there, and latency is not offered.
 
@@ -52,7 +53,8 @@ CAPABILITIES: Mapping[SteeringProvider, Capabilities] = {
 class Location:
     """Whose questions an answer is for.
 
-    `value` is a country (ISO 3166-1), a Route 53 continent code, a cloud's region name, or `*` for the default.
+    `value` is a country (ISO 3166-1), a Route 53 continent code, a cloud's region name, or `*` for the
+    default.
     """
 
     kind: Literal["country", "continent", "default", "aws-region", "gcp-region"]
@@ -91,8 +93,8 @@ class SteeredSet:
 class Route53Set:
     """One record set at Route 53.
 
-    Either `host` (the value is that node's address, its probe the health check, `ttl` is set) or `alias` (another
-    name of the same zone, health evaluated). `key` is unique in the zone and stable.
+    Either `host` (the value is that node's address, its probe the health check, `ttl` is set) or `alias`
+    (another name of the same zone, health evaluated). `key` is unique in the zone and stable.
     """
 
     key: str
@@ -110,7 +112,8 @@ class Route53Set:
 
 @dataclass(frozen=True)
 class CloudDnsItem:
-    """One item of a routing policy: a GCP region or a weight, and the hosts that are answered when healthy."""
+    """One item of a routing policy: a GCP region or a weight, and the hosts that are answered when
+    healthy."""
 
     hosts: tuple[str, ...]
     location: str | None = None
@@ -211,35 +214,39 @@ def steering(fleet: Fleet, places: Places = PLACES) -> tuple[SteeringPlan, ...]:
     primaries = tuple(region.region for region in mx_regions(fleet, 1))
     secondaries = tuple(region.region for region in mx_regions(fleet, 2))
     near = _Near(places, {name: places[name] for name in members})
-    return tuple(_zone(fleet, item, members, primaries, secondaries, near) for item in fleet.dns.steering)
+    return tuple(
+        _zone(fleet, item, members=members, primaries=primaries, secondaries=secondaries, near=near)
+        for item in fleet.dns.steering
+    )
 
 
 def _zone(
     fleet: Fleet,
     item: Steering,
+    *,
     members: Mapping[str, Member],
     primaries: Sequence[str],
     secondaries: Sequence[str],
     near: "_Near",
 ) -> SteeringPlan:
-    first = _pools(fleet.mx.policy, item.provider, primaries, (), (), members, near)
-    second = _pools(fleet.mx.policy, item.provider, secondaries, primaries, first, members, near)
-    pools = {1: first, 2: second}
-    tiers: tuple[names.Tier, ...] = (1, 2)
+    policy, provider = fleet.mx.policy, item.provider
+    first = _pools(policy, provider, primaries, first=(), first_pools=(), members=members, near=near)
+    second = _pools(
+        policy, provider, secondaries, first=primaries, first_pools=first, members=members, near=near
+    )
+    tiers: tuple[tuple[names.Tier, tuple[Pool, ...]], ...] = ((1, first), (2, second))
     sets = tuple(
-        SteeredSet(
-            names.mx_host(fleet, item.label, tier), kind, fleet.mx.ttl_seconds, fleet.mx.policy, pools[tier]
-        )
-        for tier in tiers
-        if pools[tier]
+        SteeredSet(names.mx_host(fleet, item.label, tier), kind, fleet.mx.ttl_seconds, policy, pools)
+        for tier, pools in tiers
+        if pools
         for kind in TYPES
     )
     used = {member.region for one in sets for pool in one.pools for member in pool.members}
     zone = names.steering_zone(fleet, item.label)
-    is_route53 = item.provider is SteeringProvider.ROUTE53
+    is_route53 = provider is SteeringProvider.ROUTE53
     health = fleet.mx.health
     return SteeringPlan(
-        provider=item.provider,
+        provider=provider,
         label=item.label,
         zone=zone,
         mx_hosts=tuple(dict.fromkeys(one.name for one in sets)),
@@ -249,12 +256,10 @@ def _zone(
         probes=tuple(
             HealthProbe(host, kind, SMTP_PORT, health.interval_seconds, health.failures)
             for region, member in members.items()
-            if region in used
+            if is_route53 and region in used
             for host in member.hosts
             for kind in TYPES
-        )
-        if is_route53
-        else (),
+        ),
         clouddns_probe=None if is_route53 else clouddns_probe(fleet),
     )
 
@@ -263,14 +268,15 @@ def _pools(
     policy: MxPolicy,
     provider: SteeringProvider,
     regions: Sequence[str],
+    *,
     first: Sequence[str],
     first_pools: Sequence[Pool],
     members: Mapping[str, Member],
     near: "_Near",
 ) -> tuple[Pool, ...]:
-    """Who answers whom. With `first` (the primaries) and their pools, each location's first choice is left out
-    where another region remains: a sender that turns to the secondary should meet another place than the one
-    that failed. Countries are told apart where the primaries tell them apart."""
+    """Who answers whom. With `first` (the primaries) and their pools, each location's first choice is left
+    out where another region remains: a sender that turns to the secondary should meet another place than the
+    one that failed. Countries are told apart where the primaries tell them apart."""
     if not regions:
         return ()
 
@@ -352,7 +358,8 @@ class _Near:
         return own or self.nearest(self._country_places[country], candidates)
 
     def by_cloud_region(self, cloud: Cloud, candidates: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
-        """The fleet's regions by the region of `cloud` nearest to them: what latency and geo items are keyed by."""
+        """The fleet's regions by the region of `cloud` nearest to them: what latency and geo items are keyed
+        by."""
         own = [place for place in self.places.values() if place.cloud is cloud]
         grouped: dict[str, list[str]] = {}
         for name in candidates:
@@ -414,7 +421,8 @@ def _region_sets(member: Member, zone: str, one: SteeredSet) -> Iterable[Route53
 
 
 def _top(one: SteeredSet, pool: Pool, zone: str) -> tuple[Route53Set, ...]:
-    """The sets of an MX host itself: one for a location, or one for each region where weights decide alone."""
+    """The sets of an MX host itself: one for a location, or one for each region where weights decide
+    alone."""
     host, kind = one.name.split(".", 1)[0], one.type.lower()
     if one.policy is MxPolicy.WEIGHTED:
         return tuple(
