@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -312,13 +312,20 @@ def _run_step(label: str, command: list[str], progress: Progress, interval: floa
     Raises `EngineError` with the end of what the command said if it fails.
     """
     said: deque[str] = deque(maxlen=20)
-    lines = 0
+    work: Counter[str] = Counter()
 
     def listen(stream: IO[str]) -> None:
-        nonlocal lines
         for line in stream:
-            lines += 1
             said.append(line)
+            # `go build -v` names each package that it compiles; what it does besides begins with "go: ".
+            if not line.startswith("go: "):
+                work["packages compiled"] += 1
+            elif line.startswith("go: downloading"):
+                work["modules downloaded"] += 1
+
+    def message() -> str:
+        done = ", ".join(f"{count} {what}" for what, count in list(work.items()))
+        return f"{label}: {done}" if done else label
 
     with (
         subprocess.Popen(
@@ -330,7 +337,7 @@ def _run_step(label: str, command: list[str], progress: Progress, interval: floa
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as process,
-        _ticking(lambda: f"{label}: {lines} packages compiled" if lines else label, progress, interval),
+        _ticking(message, progress, interval),
     ):
         assert process.stdout is not None and process.stderr is not None  # noqa: S101 - both are pipes
         listener = threading.Thread(target=listen, args=(process.stderr,), daemon=True)

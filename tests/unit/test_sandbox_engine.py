@@ -28,7 +28,7 @@ match sys.argv[1:]:
     case ["env", "GOVERSION"]:
         print((state / "version").read_text())
     case ["build", *_, "-o", target, package]:
-        print("some/package", file=sys.stderr)
+        print("go: downloading some.test/module v1.0.0", "some/package", "other/package", sep="\\n", file=sys.stderr)
         if (state / "gate").exists():
             print("ready", file=(state / "gate").open("w"), flush=True)
             (state / "gate").open().read()
@@ -327,7 +327,7 @@ def test_a_long_step_tells_its_time_and_work(world: World) -> None:
 
     def progress(message: str) -> None:
         told.append(message)
-        if "1 packages compiled, 0 s" in message:
+        if ": 1 modules downloaded, 2 packages compiled, 0 s" in message:
             ticked.set()
 
     builder = threading.Thread(target=world.ensure, args=(progress, 0.01))
