@@ -16,7 +16,7 @@ from mmdb_writer import MMDBWriter
 from mailinfra.places import PLACES
 from mailinfra.sandbox.dns.rdata import RefusedError
 
-# Countries that have no region of either cloud, or whose middle is far from it: continent, latitude, longitude.
+# Continent, latitude, longitude of countries' middles; others are where their cloud regions are.
 _COUNTRIES = """
 AR SA -34.0 -64.0
 AT EU 47.3 13.3

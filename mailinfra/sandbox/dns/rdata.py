@@ -6,6 +6,7 @@ survives.
 """
 
 import re
+from functools import lru_cache
 
 import dns.exception
 import dns.name
@@ -160,12 +161,16 @@ def canonical(rtype: str, value: str, where: str) -> str:
     if any(ord(c) < 32 for c in value):
         raise RefusedError(f"{where}: the value {value[:60]!r} has control characters")
     try:
-        rdata = dns.rdata.from_text(
-            dns.rdataclass.IN, dns.rdatatype.from_text(rtype), value, origin=dns.name.root, relativize=False
-        )
-        # What cannot go on the wire (a name of 300 octets, a string of 256) is not valid either.
-        rdata.to_digestable()
-        text = str(rdata.to_text())
+        return _parsed(rtype, value)
     except (dns.exception.DNSException, ValueError, KeyError) as error:
         raise RefusedError(f"{where}: {value[:80]!r} is no valid {rtype} value ({error})") from error
-    return text
+
+
+@lru_cache(maxsize=16_384)  # each change of a zone goes through all its values anew
+def _parsed(rtype: str, value: str) -> str:
+    rdata = dns.rdata.from_text(
+        dns.rdataclass.IN, dns.rdatatype.from_text(rtype), value, origin=dns.name.root, relativize=False
+    )
+    # What cannot go on the wire (a name of 300 octets, a string of 256) is not valid either.
+    rdata.to_digestable()
+    return str(rdata.to_text())

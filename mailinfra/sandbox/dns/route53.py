@@ -274,7 +274,8 @@ class _Book:
         if not any(is_below(name, zone) for zone in self.zones):
             raise RefusedError(
                 f"{where}: the alias target {name} is in no hosted zone of this sandbox; "
-                f"zones are {', '.join(sorted(self.zones))}, and aliases of other AWS resources are not served"
+                f"zones are {', '.join(sorted(self.zones))}; "
+                "aliases of other AWS resources are not served"
             )
         node, ttl = self.tree((name, rtype), seen)
         if node is None:
@@ -351,7 +352,8 @@ def _place(location: object, where: str) -> str:
     if continent:
         if continent not in CONTINENTS:
             raise RefusedError(
-                f"{where}: ContinentCode {continent!r} is unknown; allowed are {', '.join(sorted(CONTINENTS))}"
+                f"{where}: ContinentCode {continent!r} is unknown; "
+                f"allowed are {', '.join(sorted(CONTINENTS))}"
             )
         return f"continent:{continent}"
     if country == "*" and not state:
