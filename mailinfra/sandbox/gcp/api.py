@@ -8,6 +8,7 @@ from mailinfra.sandbox.gcp.hsm import Hsm
 from mailinfra.sandbox.gcp.http import Request, Response, Router
 from mailinfra.sandbox.gcp.identity import Identity, token_info
 from mailinfra.sandbox.gcp.kms import Kms
+from mailinfra.sandbox.gcp.resources import Resources
 from mailinfra.sandbox.gcp.storage import Storage
 from mailinfra.sandbox.gcp.store import Document, Store
 
@@ -25,9 +26,10 @@ class GoogleApis:
         self.identity = Identity(self.store, folder / "operator.token")
         self.kms = Kms(self.store, self.hsm, self.identity)
         self.storage = Storage(self.store, folder / "objects", self.identity, self.kms)
+        self.resources = Resources(self.store)
         self._open: dict[str, Callable[[Request], Document]] = {"/tokeninfo": token_info(self.identity)}
         self._router = Router()
-        for part in (self.kms, self.storage, self.identity):
+        for part in (self.kms, self.storage, self.identity, self.resources):
             part.routes(self._router)
         self.kms.sweep()
 

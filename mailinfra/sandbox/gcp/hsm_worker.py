@@ -53,7 +53,9 @@ def initialise_token(module: str, label: str, so_pin: str) -> None:
         call("C_GetSlotList", ctypes.c_ubyte(0), None, ctypes.byref(count))
         slots = (ctypes.c_ulong * count.value)()
         call("C_GetSlotList", ctypes.c_ubyte(0), slots, ctypes.byref(count))
-        free = ctypes.c_ulong(slots[count.value - 1])  # SoftHSM keeps one uninitialised slot, and lists it last
+        free = ctypes.c_ulong(
+            slots[count.value - 1]
+        )  # SoftHSM keeps one uninitialised slot, and lists it last
         pin = so_pin.encode()
         call("C_InitToken", free, pin, ctypes.c_ulong(len(pin)), label.encode().ljust(32))
     finally:

@@ -35,7 +35,9 @@ _STATUS_NAMES: Final = {
 class ApiError(Exception):
     """An error that the caller sees in Google's JSON form (https://cloud.google.com/apis/design/errors)."""
 
-    def __init__(self, code: int, message: str, *, status: str | None = None, reason: str | None = None) -> None:
+    def __init__(
+        self, code: int, message: str, *, status: str | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -191,7 +193,10 @@ class Server(ThreadingHTTPServer):
         self.app = app
         self._tls = tls
         self._thread = threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.1}, name=f"gcp-{self.server_address}", daemon=True
+            target=self.serve_forever,
+            kwargs={"poll_interval": 0.1},
+            name=f"gcp-{self.server_address}",
+            daemon=True,
         )
 
     def start(self) -> None:

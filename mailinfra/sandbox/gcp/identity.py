@@ -22,6 +22,7 @@ import cel
 from mailinfra.sandbox.gcp.http import ApiError, Request, Router
 from mailinfra.sandbox.gcp.roles import PREDEFINED
 from mailinfra.sandbox.gcp.store import Document, Store, now
+from mailinfra.sandbox.providers.guard import PROJECT_NUMBER
 
 OPERATOR: Final = "user:operator@mailinfra.test"
 """The member that provisions: it may do everything, as a project's owner with the service admin roles."""
@@ -34,8 +35,8 @@ _MEMBER = re.compile(
 
 
 def project_number(project: str) -> str:
-    """The sandbox's number of a project: 12 digits, a function of its id."""
-    return str(10**11 + int.from_bytes(hashlib.sha256(project.encode()).digest()[:8], "big") % (9 * 10**11))
+    """The number of a project: that of the sandbox, which tells programs that this is no real one."""
+    return PROJECT_NUMBER
 
 
 def storage_agent(project: str) -> str:
@@ -149,7 +150,9 @@ class Identity:
             if member in {"allUsers", "allAuthenticatedUsers"}:
                 continue
             if not _MEMBER.fullmatch(member):
-                raise ApiError(400, f"Invalid member {member!r}: use a prefix such as serviceAccount: or user:.")
+                raise ApiError(
+                    400, f"Invalid member {member!r}: use a prefix such as serviceAccount: or user:."
+                )
             kind, _, email = member.partition(":")
             if (
                 kind == "serviceAccount"
@@ -184,8 +187,11 @@ class Identity:
         for name in resource.policies:
             for binding in self.policy(name)["bindings"]:
                 if (
-                    (principal in binding["members"] or "allUsers" in binding["members"]
-                     or "allAuthenticatedUsers" in binding["members"])
+                    (
+                        principal in binding["members"]
+                        or "allUsers" in binding["members"]
+                        or "allAuthenticatedUsers" in binding["members"]
+                    )
                     and permission in self._permissions(binding["role"])
                     and self._holds(binding.get("condition"), resource, attributes or {})
                 ):
@@ -216,9 +222,7 @@ class Identity:
             return True
         context = cel.Context()
         service = resource.type.partition("/")[0]
-        context.add_variable(
-            "resource", {"name": resource.name, "type": resource.type, "service": service}
-        )
+        context.add_variable("resource", {"name": resource.name, "type": resource.type, "service": service})
         context.add_variable("request", {"time": now()})
         context.add_variable("api", {})
         context.add_function("getAttribute", lambda _api, name, default: attributes.get(name, default))
@@ -287,7 +291,11 @@ class Identity:
             if self._store.get("serviceAccount", email):
                 raise ApiError(409, f"Service account {account_id} already exists within project {project}.")
             account = {
-                **{k: v for k, v in body.get("serviceAccount", {}).items() if k in {"displayName", "description"}},
+                **{
+                    k: v
+                    for k, v in body.get("serviceAccount", {}).items()
+                    if k in {"displayName", "description"}
+                },
                 "name": f"projects/{project}/serviceAccounts/{email}",
                 "projectId": project,
                 "uniqueId": "1" + "".join(secrets.choice("0123456789") for _ in range(20)),
@@ -408,5 +416,3 @@ def token_info(identity: Identity) -> Callable[[Request], Document]:
         return {"email": member.partition(":")[2], "scope": "https://www.googleapis.com/auth/cloud-platform"}
 
     return answer
-
-

@@ -97,9 +97,7 @@ class Kms:
         router.add("POST", f"{versions}/{{version}}:asymmetricSign", self._sign)
         router.add("POST", f"{versions}/{{version}}:destroy", self._destroy)
         router.add("POST", f"{versions}/{{version}}:restore", self._restore)
-        router.add(
-            "POST", "/v1/projects/{project}/locations/{location}:generateRandomBytes", self._random
-        )
+        router.add("POST", "/v1/projects/{project}/locations/{location}:generateRandomBytes", self._random)
         self._identity.policy_routes(router, f"{rings}/{{ring}}", _ring_resource, "cloudkms.keyRings")
         self._identity.policy_routes(router, f"{keys}/{{key}}", _key_resource, "cloudkms.cryptoKeys")
 
@@ -225,9 +223,11 @@ class Kms:
         resource = _key_resource(**names)
         self._identity.require(request.principal, "cloudkms.cryptoKeys.update", resource)
         body, mask = request.json(), set(request.query.get("updateMask", "").split(","))
-        if unknown := mask - {"labels", "rotationPeriod", "nextRotationTime", "versionTemplate"} - {
-            f"versionTemplate.{field}" for field in ("algorithm", "protectionLevel")
-        }:
+        if (
+            unknown := mask
+            - {"labels", "rotationPeriod", "nextRotationTime", "versionTemplate"}
+            - {f"versionTemplate.{field}" for field in ("algorithm", "protectionLevel")}
+        ):
             raise ApiError(400, f"updateMask: {', '.join(sorted(unknown))} cannot be updated")
         with self._store.transaction():
             document = self._known("cryptoKey", resource.name)
@@ -349,9 +349,12 @@ class Kms:
         with self._store.transaction():
             document = self._document(name)
             if document["state"] not in {"ENABLED", "DISABLED"}:
-                raise _precondition(f"{name} is {document['state']}: only an enabled or disabled version can go.")
+                raise _precondition(
+                    f"{name} is {document['state']}: only an enabled or disabled version can go."
+                )
             wait = _duration(
-                self._known("cryptoKey", resource.name)["destroyScheduledDuration"], "destroyScheduledDuration"
+                self._known("cryptoKey", resource.name)["destroyScheduledDuration"],
+                "destroyScheduledDuration",
             )
             self._store.put(
                 "cryptoKeyVersion",
@@ -434,11 +437,16 @@ class Kms:
         else:
             if set(body["digest"]) != {wanted}:
                 raise ApiError(
-                    400, f"{algorithm} needs a {wanted} digest, got {', '.join(sorted(body['digest'])) or 'none'}."
+                    400,
+                    f"{algorithm} needs a {wanted} digest, got {', '.join(sorted(body['digest'])) or 'none'}.",
                 )
-            digest = _bytes({"digest": body["digest"][wanted], "digestCrc32c": body.get("digestCrc32c")}, "digest")
+            digest = _bytes(
+                {"digest": body["digest"][wanted], "digestCrc32c": body.get("digestCrc32c")}, "digest"
+            )
             if len(digest) != hashlib.new(wanted).digest_size:
-                raise ApiError(400, f"A {wanted} digest has {hashlib.new(wanted).digest_size} bytes, got {len(digest)}.")
+                raise ApiError(
+                    400, f"A {wanted} digest has {hashlib.new(wanted).digest_size} bytes, got {len(digest)}."
+                )
             answer["verifiedDigestCrc32c"] = "digestCrc32c" in body
         signature = self._use(
             lambda: self._hsm.sign(document["hsm"]["id"], algorithm, base64.b64encode(digest).decode())
@@ -502,7 +510,9 @@ class Kms:
                 base64.b64encode(aad).decode(),
             )
         except HsmError as error:
-            raise ApiError(400, "Decryption failed: verify that 'name' refers to the correct CryptoKey.") from error
+            raise ApiError(
+                400, "Decryption failed: verify that 'name' refers to the correct CryptoKey."
+            ) from error
         return base64.b64decode(plain)
 
     def _decrypt(self, request: Request, **names: str) -> Document:

@@ -103,9 +103,7 @@ class Storage:
         router.add("DELETE", f"{bucket}/o/{{object}}", self._delete_object)
         router.add("POST", f"/upload{bucket}/o", self._upload)
         router.add("PUT", f"/upload{bucket}/o", self._resume)
-        router.add(
-            "POST", f"{bucket}/o/{{object}}/rewriteTo/b/{{to_bucket}}/o/{{object_to}}", self._rewrite
-        )
+        router.add("POST", f"{bucket}/o/{{object}}/rewriteTo/b/{{to_bucket}}/o/{{object_to}}", self._rewrite)
         router.add("GET", "/storage/v1/projects/{project}/serviceAccount", self._service_account)
 
     # Buckets
@@ -256,11 +254,15 @@ class Storage:
         return self._shown_bucket(document)
 
     def _get_policy(self, request: Request, bucket: str) -> Document:
-        self._identity.require(request.principal, "storage.buckets.getIamPolicy", self._bucket_resource(bucket))
+        self._identity.require(
+            request.principal, "storage.buckets.getIamPolicy", self._bucket_resource(bucket)
+        )
         return {"kind": "storage#policy", **self._identity.policy(_policy(bucket))}
 
     def _set_policy(self, request: Request, bucket: str) -> Document:
-        self._identity.require(request.principal, "storage.buckets.setIamPolicy", self._bucket_resource(bucket))
+        self._identity.require(
+            request.principal, "storage.buckets.setIamPolicy", self._bucket_resource(bucket)
+        )
         policy = request.json()
         uniform = self._bucket(bucket).get("iamConfiguration", {}).get("uniformBucketLevelAccess", {})
         if any(b.get("condition") for b in policy.get("bindings", ())) and not uniform.get("enabled"):
@@ -291,7 +293,9 @@ class Storage:
         self._identity.require(request.principal, permission, resource)
         generation = request.query.get("generation")
         document = (
-            self._store.get("object", _key(bucket, name, generation)) if generation else self._live(bucket, name)
+            self._store.get("object", _key(bucket, name, generation))
+            if generation
+            else self._live(bucket, name)
         )
         if document is None:
             # Who may not list must not learn what is there.
@@ -306,11 +310,22 @@ class Storage:
         metageneration = present["metageneration"] if present else "0"
         wanted = query.get("ifGenerationMatch")
         if wanted is not None and wanted != generation:
-            raise ApiError(412, "At least one of the pre-conditions you specified did not hold.", reason="conditionNotMet")
+            raise ApiError(
+                412,
+                "At least one of the pre-conditions you specified did not hold.",
+                reason="conditionNotMet",
+            )
         wanted = query.get("ifMetagenerationMatch")
         if wanted is not None and wanted != metageneration:
-            raise ApiError(412, "At least one of the pre-conditions you specified did not hold.", reason="conditionNotMet")
-        if query.get("ifGenerationNotMatch") == generation or query.get("ifMetagenerationNotMatch") == metageneration:
+            raise ApiError(
+                412,
+                "At least one of the pre-conditions you specified did not hold.",
+                reason="conditionNotMet",
+            )
+        if (
+            query.get("ifGenerationNotMatch") == generation
+            or query.get("ifMetagenerationNotMatch") == metageneration
+        ):
             raise ApiError(304, "Not Modified", reason="notModified")
 
     def _list_objects(self, request: Request, bucket: str) -> Document:
@@ -384,7 +399,9 @@ class Storage:
         start = int(first) if first else max(len(content) - int(last), 0)
         end = min(int(last), len(content) - 1) if first and last else len(content) - 1
         if start > end:
-            raise ApiError(416, "The requested range cannot be satisfied.", reason="requestedRangeNotSatisfiable")
+            raise ApiError(
+                416, "The requested range cannot be satisfied.", reason="requestedRangeNotSatisfiable"
+            )
         headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
         return Response(content[start : end + 1], 206, headers)
 
@@ -395,7 +412,7 @@ class Storage:
         key = document["kmsKeyName"].partition("/cryptoKeyVersions/")[0]
         self._check_key(self._bucket(document["bucket"])["project"], key)
         data_key = self._kms.open(key, base64.b64decode(document["dataKey"]), document["file"].encode())
-        return AESGCM(data_key).decrypt(stored[:_NONCE], stored[_NONCE:], None)
+        return bytes(AESGCM(data_key).decrypt(stored[:_NONCE], stored[_NONCE:], None))
 
     def _upload(self, request: Request, bucket: str) -> Response | Document:
         kind = request.query.get("uploadType", "media")
@@ -420,7 +437,12 @@ class Storage:
         self._store.put(
             "upload",
             upload,
-            {"bucket": bucket, "metadata": metadata, "query": dict(request.query), "principal": request.principal},
+            {
+                "bucket": bucket,
+                "metadata": metadata,
+                "query": dict(request.query),
+                "principal": request.principal,
+            },
         )
         scheme = request.headers.get("x-forwarded-proto", "http")
         host = request.headers.get("host", "localhost")
@@ -471,9 +493,15 @@ class Storage:
         crc32c = base64.b64encode(google_crc32c.value(content).to_bytes(4, "big")).decode()
         for field, present in (("md5Hash", md5), ("crc32c", crc32c)):
             if metadata.get(field, present) != present:
-                raise ApiError(400, f"Provided {field} '{metadata[field]}' doesn't match calculated '{present}'.")
+                raise ApiError(
+                    400, f"Provided {field} '{metadata[field]}' doesn't match calculated '{present}'."
+                )
         file = secrets.token_hex(16)
-        key = query.get("kmsKeyName") or metadata.get("kmsKeyName") or holder.get("encryption", {}).get("defaultKmsKeyName")
+        key = (
+            query.get("kmsKeyName")
+            or metadata.get("kmsKeyName")
+            or holder.get("encryption", {}).get("defaultKmsKeyName")
+        )
         sealed: Document = {}
         stored = content
         if key:
@@ -482,7 +510,9 @@ class Storage:
             wrapped, version = self._kms.seal(key, data_key, file.encode())
             sealed = {"kmsKeyName": version["name"], "dataKey": base64.b64encode(wrapped).decode()}
             stored = nonce + AESGCM(data_key).encrypt(nonce, content, None)
-        with os.fdopen(os.open(self._folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+        with os.fdopen(
+            os.open(self._folder / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+        ) as handle:
             handle.write(stored)
             handle.flush()
             os.fsync(handle.fileno())
@@ -539,10 +569,14 @@ class Storage:
         pointer = self._store.get("live", f"{bucket}/{name}")
         live = pointer is not None and pointer["generation"] == generation
         if document.get("temporaryHold") or document.get("eventBasedHold"):
-            raise ApiError(403, f"Object '{bucket}/{name}' is under active hold and cannot be deleted or overwritten.")
+            raise ApiError(
+                403, f"Object '{bucket}/{name}' is under active hold and cannot be deleted or overwritten."
+            )
         if not keep:
             if retention := holder.get("retentionPolicy"):
-                ends = from_timestamp(document["timeCreated"]) + timedelta(seconds=int(retention["retentionPeriod"]))
+                ends = from_timestamp(document["timeCreated"]) + timedelta(
+                    seconds=int(retention["retentionPeriod"])
+                )
                 if ends > now():
                     raise ApiError(
                         403,
@@ -553,7 +587,9 @@ class Storage:
             self._store.delete("object", _key(bucket, name, generation))
             (self._folder / document["file"]).unlink(missing_ok=True)
         else:
-            self._store.put("object", _key(bucket, name, generation), document | {"timeDeleted": timestamp(now())})
+            self._store.put(
+                "object", _key(bucket, name, generation), document | {"timeDeleted": timestamp(now())}
+            )
         if live:
             self._store.delete("live", f"{bucket}/{name}")
 
@@ -584,7 +620,9 @@ class Storage:
             self._retire(holder, document, keep=_versioned(holder) and "generation" not in request.query)
         return Response(status=204)
 
-    def _rewrite(self, request: Request, bucket: str, object: str, to_bucket: str, object_to: str) -> Document:
+    def _rewrite(
+        self, request: Request, bucket: str, object: str, to_bucket: str, object_to: str
+    ) -> Document:
         source = dict(request.query)
         source["generation"] = source.pop("sourceGeneration", "")
         for field in ("ifGenerationMatch", "ifMetagenerationMatch"):
@@ -595,7 +633,9 @@ class Storage:
             object,
             "storage.objects.get",
         )
-        metadata = {k: v for k, v in found.items() if k in _OBJECT_FIELDS} | request.json() | {"name": object_to}
+        metadata = (
+            {k: v for k, v in found.items() if k in _OBJECT_FIELDS} | request.json() | {"name": object_to}
+        )
         resource = self._insert(request.principal, to_bucket, request.query, metadata, self._content(found))
         return {
             "kind": "storage#rewriteResponse",
@@ -637,7 +677,9 @@ def _check_metageneration(request: Request, document: Document, *, needed: bool 
     if wanted is None and needed:
         raise ApiError(400, "Required parameter: ifMetagenerationMatch", reason="required")
     if wanted is not None and wanted != document["metageneration"]:
-        raise ApiError(412, "At least one of the pre-conditions you specified did not hold.", reason="conditionNotMet")
+        raise ApiError(
+            412, "At least one of the pre-conditions you specified did not hold.", reason="conditionNotMet"
+        )
 
 
 def _split(request: Request) -> tuple[Document, bytes]:

@@ -1,0 +1,122 @@
+"""The daemon's service `gcp`: Google Cloud on one machine, for the fleet's nodes and for those who provision it."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mailinfra.places import place
+from mailinfra.sandbox.context import Context, Method
+from mailinfra.sandbox.gcp.api import HOSTS, GoogleApis
+from mailinfra.sandbox.gcp.clouddns import ManagedZone, RecordSet
+from mailinfra.sandbox.gcp.compute import Compute
+from mailinfra.sandbox.gcp.http import Server, listen_on_loopback
+from mailinfra.sandbox.gcp.store import Document
+from mailinfra.sandbox.model import MachineSpec
+
+ADDRESS: Final = "192.0.2.22"
+"""Where the nodes find the APIs, port 443."""
+DOMAIN: Final = "googleapis.test"
+HOST_NAMES: Final = tuple(f"{host}.{DOMAIN}" for host in HOSTS)
+TOKEN_PATH: Final = "operator.token"  # noqa: S105 - a file's name
+
+
+class DnsNames:
+    """What Compute Engine asks of the sandbox's DNS."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def set_ptr(self, address: str, name: str | None) -> None:
+        """The reverse name of an address; None takes it away."""
+        if name is None:
+            self._context.call("dns.delete_ptr", address=address)
+        else:
+            self._context.call("dns.set_ptr", address=address, name=name)
+
+    def set_location(self, network: str, region: str | None) -> None:
+        """Where a network is; None forgets it."""
+        if region is None:
+            self._context.call("dns.set_location", network=network, country=None)
+            return
+        where = place(region)
+        self._context.call(
+            "dns.set_location",
+            network=network,
+            country=where.country,
+            latitude=where.latitude,
+            longitude=where.longitude,
+        )
+
+    def put_health_check(self, name: str, config: Document | None) -> None:
+        """A health check by its link; None takes it away."""
+        if config is None:
+            self._context.call("dns.delete_health_check", provider="clouddns", id=name)
+        else:
+            self._context.call("dns.put_health_check", provider="clouddns", id=name, config=config)
+
+
+class Service:
+    """Cloud KMS, Cloud Storage, IAM, Compute Engine and Cloud DNS; see the modules beside this one."""
+
+    name = "gcp"
+
+    def __init__(self) -> None:
+        self._servers: list[Server] = []
+        self._apis: GoogleApis | None = None
+        self._url = ""
+        self._lock = threading.Lock()
+
+    def start(self, context: Context) -> None:
+        """Opens the stores and listens on loopback and, with machines, on 192.0.2.22:443."""
+        apis = GoogleApis(context.paths.folder("gcp"))
+        self._apis = apis
+        compute = Compute(apis.store, apis.identity, context.supervisor, DnsNames(context))
+        for kind, handler in compute.kinds().items():
+            apis.resources.add(kind, handler)
+
+        def dns(method: str, **parameters: Any) -> Any:
+            return context.call(f"dns.{method}", **parameters)
+
+        apis.resources.add("managedZone", ManagedZone(apis.store, dns))
+        apis.resources.add("recordSet", RecordSet(apis.store, dns))
+        listener = listen_on_loopback()
+        self._url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._servers.append(Server(listener, apis))
+        if context.network is not None:
+            context.network.add_service_address(ADDRESS)
+            for host in HOST_NAMES:
+                context.call(
+                    "dns.set_hosts", name=host, records=[{"type": "A", "ttl": 300, "values": [ADDRESS]}]
+                )
+            tls = context.authority.server_context("gcp", HOST_NAMES)
+            self._servers.append(Server(context.network.listen(ADDRESS, 443), apis, tls))
+        context.metadata.gcp_token = self._token
+        for server in self._servers:
+            server.start()
+
+    def stop(self) -> None:
+        """Stops listening and closes the stores."""
+        for server in self._servers:
+            server.stop()
+        self._servers.clear()
+        if self._apis is not None:
+            self._apis.close()
+            self._apis = None
+
+    def methods(self) -> dict[str, Method]:
+        """`gcp.endpoint`."""
+        return {"endpoint": self.endpoint}
+
+    def endpoint(self) -> dict[str, str]:
+        """Where the APIs listen on loopback (`url`), and the operator's `token`, which may do everything."""
+        if self._apis is None:
+            raise RuntimeError("the service is not started")
+        return {"url": self._url, "token": self._apis.identity.operator_token}
+
+    def _token(self, spec: MachineSpec, _scopes: Any = None) -> dict[str, Any]:
+        if self._apis is None:
+            raise RuntimeError("the service is not started")
+        accounts: Mapping[str, Any] = spec.metadata.get("instance", {}).get("serviceAccounts", {})
+        if "default" not in accounts:
+            raise LookupError(f"{spec.id} has no service account")
+        return self._apis.identity.issue(accounts["default"]["email"])
