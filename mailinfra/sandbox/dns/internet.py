@@ -32,7 +32,7 @@ def resolver_files(hints: str, anchor: str) -> dict[str, MachineFile]:
     }
 
 
-def machine(key: str, geoip: bytes) -> MachineSpec:
+def machine(key: str, geoip: MachineFile) -> MachineSpec:
     """The machine, with the name servers' API key and a first GeoIP database."""
     files = {
         ROUTING_LUA: MachineFile.text(text("routing.lua")),
@@ -40,7 +40,7 @@ def machine(key: str, geoip: bytes) -> MachineSpec:
         f"{LIBRARY}/pdns-database": MachineFile.text(text("image/pdns-database.sh"), 0o755),
         f"{LIBRARY}/geoip-reload": MachineFile.text(text("image/geoip-reload.sh"), 0o755),
         "/etc/mailinfra-health/key": MachineFile.text(key + "\n", 0o400, "pdns"),
-        f"{HEALTH}/geo.mmdb": MachineFile.raw(geoip, 0o644, "pdns"),
+        f"{HEALTH}/geo.mmdb": geoip,
         "/etc/systemd/system/mailinfra-health.service": MachineFile.text(
             text("image/mailinfra-health.service", address=zones.ADDRESSES["root"], port=PROBER_PORT)
         ),

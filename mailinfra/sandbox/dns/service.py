@@ -4,6 +4,7 @@ The name servers only mirror what is kept here. A change is checked, kept, then 
 made anew or was away, everything is brought to it again.
 """
 
+import base64
 import copy
 import logging
 import secrets
@@ -21,6 +22,7 @@ from mailinfra.sandbox.dns.mirror import Mirror
 from mailinfra.sandbox.dns.pdns import ServerError
 from mailinfra.sandbox.dns.rdata import RefusedError, fqdn, is_below
 from mailinfra.sandbox.dns.zones import Declared, Plan, Provider, Zone
+from mailinfra.sandbox.model import MachineFile
 from mailinfra.sandbox.network import METADATA, RESOLVER
 
 log = logging.getLogger(__name__)
@@ -58,12 +60,14 @@ class Service:
         self._declared.hosts.update(outside.records(certificates))
         self._declared.pointers.update(outside.pointers())
         self._declared.locations.update(outside.locations())
+        # The machine's definition must not change from one start to the next, and a database tells its own age.
+        self._first_geoip: str = saved.get("first_geoip") or _database(outside.locations())
         self._plan = zones.plan(self._declared)
         self._save()
         context.add_files(internet.resolver_files(zones.root_hints(), self.root_trust_anchor()))
         if context.network is None:
             return
-        context.standing(internet.machine(api_key, self._geoip()))
+        context.standing(internet.machine(api_key, MachineFile(self._first_geoip, 0o644, "pdns")))
         for host in outside.OUTSIDE_HOSTS:
             pair = self._certificates[host.id]
             authority = context.authority.certificate_pem
@@ -97,9 +101,6 @@ class Service:
         """The root's trust anchor, as `/usr/share/dns/root.key` has it."""
         return zones.root_trust_anchor(self._declared)
 
-    def _geoip(self) -> bytes:
-        return geo.database(self._declared.locations.items())
-
     def _wanted(self) -> tuple[Plan, Mapping[str, geo.Location]]:
         with self._lock:
             return self._plan, dict(self._declared.locations)
@@ -111,6 +112,7 @@ class Service:
                 "declared": self._declared.to_json(),
                 "api_key": self._api_key,
                 "certificates": self._certificates,
+                "first_geoip": self._first_geoip,
             }
         )
 
@@ -313,6 +315,10 @@ class Service:
             why = "machines cannot be booted here: zones and records are checked and kept, not served"
             return {"serving": False, "why": why, "zones": listed, "warnings": warnings}
         return {**asdict(self._mirror.state()), "zones": listed, "warnings": warnings}
+
+
+def _database(locations: Mapping[str, geo.Location]) -> str:
+    return base64.b64encode(geo.database(locations.items())).decode()
 
 
 def _certificates(context: Context) -> dict[str, dict[str, str]]:
