@@ -1,0 +1,134 @@
+"""The reference page of the config, made from the models: `python -m mailinfra.reference [FILE]`."""
+
+import json
+import sys
+import typing
+from collections.abc import Iterator
+from enum import Enum, EnumType
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from mailinfra.checks import CHECKS
+from mailinfra.fleet import Fleet
+from mailinfra.wording import describe_field
+
+PAGE = Path("docs") / "config.md"
+
+_HEAD = """# The config of a fleet
+
+Every field that `mailinfra:fleet` in a stack's config may have. The page is made from the code
+(`python -m mailinfra.reference`); do not edit it.
+
+A field without a default is required. An unknown field is an error, and so is what does not fit together (see
+the end): all problems are reported at once, each with its path. `stacks/` holds four whole configs.
+"""
+
+_TOGETHER = """## What must fit together
+"""
+
+
+def page() -> str:
+    """The whole page, Markdown."""
+    parts = [_HEAD, *(_section(path, model) for path, model in sections(Fleet))]
+    rules = [f"- {_text(check.__doc__ or '')}" for check in CHECKS]
+    return "\n".join([*parts, _TOGETHER, *rules, ""])
+
+
+def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Each model with its config path, depth first: `regions[].groups[]`."""
+    yield path, model
+    for name, field in model.model_fields.items():
+        inner, suffix = _inner(field.annotation)
+        if inner is not None:
+            yield from sections(inner, f"{path}.{name}{suffix}" if path else f"{name}{suffix}")
+
+
+def _section(path: str, model: type[BaseModel]) -> str:
+    lines = [f"## `{path}`" if path else "## The fleet", "", _text(model.__doc__ or ""), ""]
+    lines += ["| field | what it is | allowed | default |", "| --- | --- | --- | --- |"]
+    for name, field in model.model_fields.items():
+        cells = (f"`{name}`", _text(field.description or ""), _allowed(path, name, field), _default(field))
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    for name, field in model.model_fields.items():
+        enum = _enum(field.annotation)
+        if enum is not None and _explains(enum):
+            lines += ["", f"`{name}`: {_text(enum.__doc__ or '')}"]
+    return "\n".join([*lines, ""])
+
+
+def _allowed(path: str, name: str, field: FieldInfo) -> str:
+    inner, suffix = _inner(field.annotation)
+    if inner is None:
+        return describe_field(field)
+    target = f"{path}.{name}{suffix}" if path else f"{name}{suffix}"
+    link = f"[`{target}`](#{_anchor(target)})"
+    if not suffix:
+        return f"fields as in {link}"
+    return f"{describe_field(field).partition(',')[0]}: {link}"
+
+
+def _anchor(heading: str) -> str:
+    return "".join(letter for letter in heading.lower() if letter.isalnum() or letter in "_- ")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return ""
+    if isinstance(value, BaseModel):
+        return "its fields' defaults"
+    if value is None:
+        return "none"
+    return f"`{json.dumps(_plain(value), ensure_ascii=False)}`"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _inner(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    """The model that a field holds, and how: directly, in a list (`[]`) or by name (`.*`)."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _inner(arguments[0])
+    if origin is tuple:
+        return _inner(arguments[0])[0], "[]"
+    if origin is dict:
+        return _inner(arguments[1])[0], ".*"
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return (annotation if is_model else None), ""
+
+
+def _enum(annotation: Any) -> type[Enum] | None:
+    if isinstance(annotation, EnumType):
+        return annotation
+    return next((found for item in typing.get_args(annotation) if (found := _enum(item))), None)
+
+
+def _explains(enum: type[Enum]) -> bool:
+    """Whether an enum's docstring says what its values mean."""
+    return any(f"`{item.value}`" in (enum.__doc__ or "") for item in enum)
+
+
+def _text(text: str) -> str:
+    return " ".join(text.split())
+
+
+def main() -> None:
+    """Writes the page to the file named on the command line, else to `docs/config.md`."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
+    target.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
