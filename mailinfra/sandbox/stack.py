@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from mailinfra.sandbox.control import ControlClient
 from mailinfra.sandbox.engine import Engine
 from mailinfra.sandbox.paths import Paths, SandboxError
 from mailinfra.sandbox.processes import write_atomic
@@ -192,10 +193,10 @@ def _resource(urn: str) -> str:
     return f"{urn.rsplit('::', 1)[-1]}: " if urn else ""
 
 
-def cloud_environment(status: Mapping[str, Any]) -> dict[str, str]:
-    """Environment for SDKs outside the engine, from the daemon's `status`: endpoints on loopback, no real account."""
+def cloud_environment(control: ControlClient) -> dict[str, str]:
+    """Environment for boto3 outside the engine: AWS on loopback, and no real account within reach."""
     return {
-        "AWS_ENDPOINT_URL": status["aws"]["endpoint"],
+        "AWS_ENDPOINT_URL": control.call("aws.info")["endpoint"],
         "AWS_ACCESS_KEY_ID": "sandbox",
         "AWS_SECRET_ACCESS_KEY": "sandbox",
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -1,0 +1,69 @@
+# `make sandbox` and `make test` are the two commands of the README; everything else is part of them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: sandbox
+sandbox: $(VENV)/.installed ## Everything set up, the fleet brought up on this machine, and proved with real mail
+	@$(RUN)mailinfra sandbox up
+	@$(RUN)mailinfra probe
+
+.PHONY: down
+down: $(VENV)/.installed ## Take the sandbox away
+	@$(RUN)mailinfra sandbox down
+
+.PHONY: test
+test: lint types unit engine system ## Every test, with everything that they need installed first
+
+.PHONY: lint
+lint: $(VENV)/.installed
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)lint-imports
+	cd tools/pulumi && test -z "$$(gofmt -l .)" && go vet ./...
+
+.PHONY: types
+types: $(VENV)/.installed
+	$(RUN)mypy
+
+.PHONY: unit
+unit: $(VENV)/.installed
+	$(RUN)pytest tests/unit -n auto
+
+.PHONY: engine
+engine: $(VENV)/.installed
+	$(RUN)python -m mailinfra.sandbox.engine
+	cd tools/pulumi && go test ./...
+	$(RUN)pytest tests/engine -n auto
+
+.PHONY: system
+system: $(VENV)/.installed
+	$(RUN)pytest tests/system
+
+.PHONY: bench
+bench: $(VENV)/.installed ## Ratios against named references, measured here and now
+	$(RUN)python -m bench
+
+.PHONY: format
+format: $(VENV)/.installed ## Put the code in form
+	$(RUN)ruff check --fix .
+	$(RUN)ruff format .
+
+.PHONY: docs
+docs: $(VENV)/.installed ## Write the generated pages and the component schema anew
+	$(RUN)python -m mailinfra.reference
+	$(RUN)python -m tools.schema
+
+.PHONY: lock
+lock: $(VENV)/.installed ## Resolve the dependencies anew into requirements.lock
+	$(RUN)uv pip compile pyproject.toml --extra sandbox --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --upgrade -o requirements.lock
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@tools.venv.sh $(PYTHON) $(VENV)

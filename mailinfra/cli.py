@@ -1,0 +1,107 @@
+"""The command line: `mailinfra`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mailinfra.console import Steps
+from mailinfra.errors import ConfigError
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A mail fleet as code."
+)
+sandbox_app = typer.Typer(
+    no_args_is_help=True, help="The whole fleet on this machine, with no account anywhere."
+)
+directory_app = typer.Typer(no_args_is_help=True, help="The users: their addresses, homes and aliases.")
+app.add_typer(sandbox_app, name="sandbox")
+app.add_typer(directory_app, name="directory")
+
+Name = Annotated[str, typer.Option("--name", help="Which sandbox; several can run side by side.")]
+Project = Annotated[Path, typer.Option("--project", help="The folder with Pulumi.yaml.")]
+Stack = Annotated[str, typer.Option("--stack", help="The stack whose fleet it is.")]
+
+
+@sandbox_app.command("up")
+def sandbox_up(name: Name = "sandbox", project: Project = Path(), stack: Stack = "sandbox") -> None:
+    """Bring the sandbox up, or up to date: engine, machine images, clouds, `pulumi up`, users, mail servers."""
+    from mailinfra.sandbox import lifecycle
+    from mailinfra.sandbox.paths import Paths
+
+    steps = Steps()
+    sandbox = lifecycle.up(Paths.of(name), project.resolve(), stack, steps)
+    steps.say(
+        f"{len(sandbox.plan.nodes)} nodes serve {', '.join(sandbox.plan.fleet.domains)} ({steps.seconds:.0f} s)"
+    )
+
+
+@sandbox_app.command("down")
+def sandbox_down(name: Name = "sandbox") -> None:
+    """Take the sandbox away: nothing of it is left."""
+    from mailinfra.sandbox import lifecycle
+    from mailinfra.sandbox.paths import Paths
+
+    lifecycle.down(Paths.of(name), Steps())
+
+
+@sandbox_app.command("status")
+def sandbox_status(
+    name: Name = "sandbox",
+    project: Project = Path(),
+    stack: Stack = "sandbox",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the machines, their health, and for each resource type whether it is live or only recorded."""
+    from mailinfra.sandbox import status
+    from mailinfra.sandbox.lifecycle import connect
+    from mailinfra.sandbox.paths import Paths
+
+    found = status.collect(connect(Paths.of(name), project.resolve(), stack))
+    status.show(found, Console(highlight=False), as_json=as_json)
+
+
+@app.command("probe")
+def probe(
+    name: Name = "sandbox",
+    project: Project = Path(),
+    stack: Stack = "sandbox",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only claims whose id begins with this.")
+    ] = None,
+) -> None:
+    """Send and read real mail in the sandbox and say of each claim whether it holds. Exit code 1 if one does not."""
+    from mailinfra import probe as proof
+    from mailinfra.sandbox.lifecycle import connect
+    from mailinfra.sandbox.paths import Paths
+
+    rows = proof.run(connect(Paths.of(name), project.resolve(), stack), Steps(), only=only)
+    if as_json:
+        sys.stdout.write(proof.as_json(rows) + "\n")
+    else:
+        proof.render(rows, Console(highlight=False))
+    if not all(row.ok for row in rows):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line. What a user can mend is said in plain words; anything else is a defect and traced."""
+    run(app)
+
+
+def run(command: Callable[[], object]) -> None:
+    """Run a command; exit code 1 with a message for errors that have one."""
+    from mailinfra.sandbox.paths import SandboxError
+
+    try:
+        command()
+    except (ConfigError, SandboxError) as error:
+        Console(stderr=True, highlight=False, markup=False).print(f"mailinfra: {error}", soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("mailinfra: interrupted; run the same command again to go on")
+        sys.exit(130)

@@ -1,0 +1,181 @@
+"""`mailinfra sandbox up` and `down`: every step from a bare machine to a mail system that runs, and back."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mailinfra.console import Progress, Steps
+from mailinfra.directory import documents, publish
+from mailinfra.fleet import Fleet
+from mailinfra.network import inbound
+from mailinfra.plan import FleetPlan, NodePlan, plan
+from mailinfra.sandbox import people, rootfs, setup
+from mailinfra.sandbox.cloud import start_cloud, stop_cloud
+from mailinfra.sandbox.control import ControlClient
+from mailinfra.sandbox.engine import ensure_engine
+from mailinfra.sandbox.paths import Paths, SandboxError, sandbox_lock
+from mailinfra.sandbox.stack import SandboxStack, cloud_environment
+from mailinfra.sandbox.stores import region_stores
+
+HEALTHY_SECONDS = 420.0
+"""How long the nodes may take from the end of `pulumi up` until all their services run, on a busy machine."""
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A sandbox that runs, with one stack on it."""
+
+    paths: Paths
+    control: ControlClient
+    stack: SandboxStack
+    plan: FleetPlan
+
+    @property
+    def people_file(self) -> Path:
+        """Where the sandbox's users are kept (0600)."""
+        return self.paths.state / "people.json"
+
+    @property
+    def people(self) -> tuple[people.Person, ...]:
+        """The sandbox's users."""
+        return people.load_or_invent(self.plan.fleet, self.people_file)
+
+
+def up(paths: Paths, project: Path, stack: str, steps: Steps, *, wait: bool = True) -> Sandbox:
+    """Bring the sandbox up, or up to date. Safe to repeat, also after a crash anywhere in it.
+
+    Raises `SandboxError` (`BusyError` when another `up` or `down` runs) with what the user can do.
+    """
+    with sandbox_lock(paths):
+        return _up(paths, project, stack, steps, wait)
+
+
+def _up(paths: Paths, project: Path, stack: str, steps: Steps, wait: bool) -> Sandbox:
+    with steps.step("host") as progress:
+        host = setup.ensure(progress)
+    for obstacle in host.obstacles:
+        steps.say(f"  no servers are booted, they are only recorded: {obstacle}")
+    with steps.step("Pulumi engine") as progress:
+        engine = ensure_engine(progress)
+    if host.machines:
+        for image in rootfs.LAYERS:
+            with steps.step(f"machine image {image!r}") as progress:
+                rootfs.ensure(image, paths.cache, timed(progress))
+    with steps.step("clouds") as progress:
+        control = start_cloud(paths, host.machines, timed(progress))
+    running = SandboxStack(paths, engine, project, stack, cloud_environment(control))
+    fleet = Fleet.load(running.config())
+    sandbox = Sandbox(paths, control, running, plan(fleet))
+    with steps.step(f"pulumi up, stack {stack}") as progress:
+        running.prepare()
+        counter = Counter(progress)
+        running.up(counter.on_event)
+    with steps.step("user directory"):
+        publish_people(sandbox)
+    if host.machines and wait:
+        with steps.step("mail servers") as progress:
+            wait_healthy(sandbox, progress)
+    return sandbox
+
+
+def connect(paths: Paths, project: Path, stack: str) -> Sandbox:
+    """The sandbox that runs already. Raises `SandboxError` when none does."""
+    control = ControlClient(paths.control_socket)
+    running = SandboxStack(paths, ensure_engine(lambda _: None), project, stack, cloud_environment(control))
+    return Sandbox(paths, control, running, plan(Fleet.load(running.config())))
+
+
+def down(paths: Paths, steps: Steps) -> None:
+    """Take everything of the sandbox away: machines, namespaces, mounts, processes, folders. Safe to repeat."""
+    with sandbox_lock(paths), steps.step("sandbox down"):
+        stop_cloud(paths)
+
+
+def timed(progress: Progress) -> Callable[[str, float], None]:
+    """A progress that is told a message and the seconds since it began."""
+    return lambda message, seconds: progress(f"{message}, {seconds:.0f} s")
+
+
+class Counter:
+    """Counts the engine's events for the step's line."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.done = 0
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """One engine event."""
+        if "resOutputsEvent" in event:
+            self.done += 1
+            urn = str(event["resOutputsEvent"]["metadata"]["urn"])
+            self.progress(f"{self.done} resources, {urn.rsplit('::', 1)[-1]}")
+
+
+def publish_people(sandbox: Sandbox) -> None:
+    """Publish the sandbox's users into every region's directory."""
+    users = [people.as_user(person) for person in sandbox.people]
+    regions = sandbox.stack.outputs()["regions"]
+    publish(documents(sandbox.plan, users), region_stores(sandbox.control, regions), allow_moves=True)
+
+
+def wait_healthy(sandbox: Sandbox, progress: Progress, limit: float = HEALTHY_SECONDS) -> None:
+    """Wait until every node is through its bootstrap and listens. Raises `SandboxError` naming those that are not."""
+    end = time.monotonic() + limit
+    while still := unhealthy(sandbox):
+        host, why = min(still.items())
+        progress(f"{len(still)} of {len(sandbox.plan.nodes)} not ready yet ({host}: {why})")
+        if time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+            continue
+        lines = "\n  ".join(f"{host}: {why}" for host, why in sorted(still.items()))
+        raise SandboxError(f"after {limit:.0f} s these nodes are not ready:\n  {lines}")
+
+
+def unhealthy(sandbox: Sandbox) -> dict[str, str]:
+    """The nodes that do not serve yet, and why: what a look at them says, not what was asked for."""
+    machines = {machine["hostname"]: machine for machine in sandbox.control.call("machines.list")}
+    found = {}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for fqdn, why in pool.map(
+            lambda node: (node.fqdn, look(sandbox, machines.get(node.fqdn), node)), sandbox.plan.nodes
+        ):
+            if why:
+                found[fqdn] = why
+    return found
+
+
+def look(sandbox: Sandbox, machine: Mapping[str, Any] | None, node: NodePlan) -> str:
+    """Why a node does not serve; empty when it does: booted, bootstrapped, and every port of its roles open."""
+    if machine is None:
+        return "no such machine"
+    if machine["state"] != "running":
+        return f"{machine['state']} {machine['reason']}".strip()
+    ports = ",".join(str(rule.port) for rule in inbound(node.roles) if rule.port is not None)
+    done = sandbox.control.call(
+        "machines.execute", id=machine["id"], command=["python3", "-c", LOOK, ports], timeout=20
+    )
+    return (
+        str(done["stdout"]).strip() if done["code"] == 0 else f"cannot look: {done['stderr'].strip()[-200:]}"
+    )
+
+
+LOOK = """
+import socket, subprocess, sys
+state = subprocess.run(["systemctl", "is-active", "mailinfra-bootstrap"], capture_output=True, text=True).stdout.strip()
+if state != "active":
+    print("bootstrap is", state)
+    sys.exit()
+closed = []
+for port in sys.argv[1].split(","):
+    try:
+        socket.create_connection(("127.0.0.1", int(port)), 2).close()
+    except OSError:
+        closed.append(port)
+if closed:
+    print("closed:", *closed)
+"""
+"""Run on a node: prints what is not as it should be."""
