@@ -4,6 +4,7 @@
 """
 
 import argparse
+import faulthandler
 import importlib
 import importlib.util
 import logging
@@ -109,8 +110,11 @@ class Cloud:
         self._stopping.set()
 
     def _start(self) -> None:
-        if self._network is not None:
-            self._network.start()
+        if self._network is not None and self._supervisor is not None:
+            supervisor, router = self._supervisor, self._network
+            router.start()
+            self._context.metadata.find = lambda address: _caller(supervisor, router, address)
+            self._context.metadata.start(router.listen(network.METADATA, 80))
         for name in SERVICES:
             if _exists(name):
                 service = cast("Service", importlib.import_module(name).Service())
@@ -120,13 +124,13 @@ class Cloud:
         for service in self._services:
             _log.info("starting %s", service.name)
             service.start(self._context)
-        if self._network is not None and self._supervisor is not None:
-            supervisor, router = self._supervisor, self._network
-            self._context.metadata.find = lambda address: _caller(supervisor, router, address)
-            self._context.metadata.start(router.listen(network.METADATA, 80))
-            supervisor.resume()
-            for spec in self._context.standing_machines:
-                _stand(supervisor, spec)
+            if self._supervisor is not None:
+                # At once: a part that starts later may need what this part's machines serve.
+                for spec in self._context.standing_machines:
+                    _stand(self._supervisor, spec)
+            self._context.standing_machines.clear()
+        if self._supervisor is not None:
+            self._supervisor.resume()
 
     def _stop(self) -> None:
         if self._supervisor is not None:
@@ -410,6 +414,8 @@ def main() -> int:
     parser.add_argument("--name", default=DEFAULT_NAME)
     parser.add_argument("--no-machines", action="store_true", help="boot no servers (no root needed)")
     arguments = parser.parse_args()
+    # `kill -USR1` shows in the log what each thread does.
+    faulthandler.register(signal.SIGUSR1)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         paths = Paths.of(arguments.name)

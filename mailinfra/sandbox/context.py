@@ -71,7 +71,7 @@ class Context:
     def standing(self, spec: MachineSpec) -> None:
         """Declare a machine of the sandbox's own (the internet, outside hosts); call it in `start`.
 
-        It boots once every part has started; nothing happens where machines cannot be booted.
+        It boots when `start` has returned; nothing happens where machines cannot be booted.
         """
         self.standing_machines.append(spec)
 

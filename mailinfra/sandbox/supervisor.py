@@ -106,6 +106,8 @@ class Supervisor:
         self._boot_limit = boot_limit
         self._restart_delay = restart_delay
         self._watches: dict[str, _Watch] = {}
+        self._earlier = {spec.id: spec for spec in map(MachineSpec.from_json, self._load())}
+        """What an earlier daemon had, until it is taken over."""
         self._listeners: list[Callable[[Status], None]] = []
         self._changed = threading.Condition()
 
@@ -117,6 +119,7 @@ class Supervisor:
         The very same spec again changes nothing. Raises `MachineExists` for another spec under a known id,
         or an address that another machine has.
         """
+        self._take_over([spec.id])
         with self._changed:
             known = self._watches.get(spec.id)
             if known is not None:
@@ -287,16 +290,16 @@ class Supervisor:
 
     def resume(self) -> None:
         """Take over what an earlier daemon left: machines that still run are adopted, the others boot."""
-        wanted = [MachineSpec.from_json(data) for data in self._load()]
-        for name in {group.name for group in cgroups(self._paths.id)} - {
-            self._name(spec.id) for spec in wanted
-        }:
-            clean_up_machine(name)
-        watches = []
         with self._changed:
-            for spec in wanted:
-                if spec.id not in self._watches:
-                    watches.append(self._add(spec))
+            known = {self._name(machine) for machine in {*self._earlier, *self._watches}}
+        for name in {group.name for group in cgroups(self._paths.id)} - known:
+            clean_up_machine(name)
+        self._take_over(list(self._earlier))
+
+    def _take_over(self, machines: Sequence[str]) -> None:
+        with self._changed:
+            specs = [self._earlier.pop(machine) for machine in machines if machine in self._earlier]
+            watches = [self._add(spec) for spec in specs]
         for watch in watches:
             self._start(watch)
 
@@ -443,5 +446,6 @@ class Supervisor:
         return data
 
     def _save(self) -> None:
-        data = [watch.machine.spec.to_json() for _, watch in sorted(self._watches.items())]
+        specs = self._earlier | {machine: watch.machine.spec for machine, watch in self._watches.items()}
+        data = [spec.to_json() for _, spec in sorted(specs.items())]
         write_atomic(self._paths.state / "machines.json", json.dumps(data, indent=1))
