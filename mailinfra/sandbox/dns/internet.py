@@ -25,7 +25,6 @@ def resolver_files(hints: str, anchor: str) -> dict[str, MachineFile]:
     return {
         "/usr/share/dns/root.hints": MachineFile.text(hints),
         "/usr/share/dns/root.key": MachineFile.text(anchor),
-        "/var/lib/unbound/root.key": MachineFile.text(anchor, owner="unbound"),
         "/etc/unbound/unbound.conf.d/sandbox-internet.conf": MachineFile.text(
             text("image/sandbox-internet.conf")
         ),

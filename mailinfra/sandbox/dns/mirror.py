@@ -1,5 +1,6 @@
 """Brings what shall be served to the name servers, and notices when they lost it."""
 
+import json
 import logging
 import threading
 import time
@@ -83,7 +84,10 @@ class Mirror:
 
     def _prober(self, method: str, path: str, body: object = None) -> Any:
         address = (zones.ADDRESSES["root"], internet.PROBER_PORT)
-        return request(self._connect, address, self._key, method, path, body)
+        status, data = request(self._connect, address, self._key, method, path, body)
+        if status >= 400:
+            raise ServerError(f"the prober: {method} {path}: {status} {data.decode(errors='replace')}")
+        return json.loads(data)
 
     def _watch(self) -> None:
         while not self._stop.is_set():
