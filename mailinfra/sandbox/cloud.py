@@ -43,6 +43,7 @@ SERVICES = ("mailinfra.sandbox.dns.service", "mailinfra.sandbox.aws.service", "m
 """The parts of the cloud, in the order in which they start; each module has a class `Service`."""
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
+SERVICE_STOP_SECONDS = 10.0
 WAIT_LIMIT_SECONDS = 240.0
 """Longest wait of one `machines.wait` call, below the client's own limit."""
 Progress = Callable[[str, float], None]
@@ -100,6 +101,10 @@ class Cloud:
             server.start()
             _log.info("ready")
             self._stopping.wait()
+        except Exception:
+            # Before the parts are stopped, which can fail too.
+            _log.exception("the clouds cannot run")
+            raise
         finally:
             self._stop()
             server.stop()
@@ -137,10 +142,12 @@ class Cloud:
             self._supervisor.close(power_off=self._power_off)
         self._context.metadata.stop()
         for service in reversed(self._services):
-            try:
-                service.stop()
-            except Exception:  # the others must be stopped too
-                _log.exception("%s did not stop", service.name)
+            # In a thread: one part that hangs must not keep the others from being stopped.
+            thread = threading.Thread(target=_stop_service, args=(service,), daemon=True)
+            thread.start()
+            thread.join(SERVICE_STOP_SECONDS)
+            if thread.is_alive():
+                _log.error("%s did not stop within %.0f s", service.name, SERVICE_STOP_SECONDS)
 
     def _status(self) -> dict[str, Any]:
         """What runs: the daemon's process id, its parts, its machines, and whether machines are booted at
@@ -159,6 +166,13 @@ class Cloud:
     def _shutdown(self, power_off: bool = True) -> None:
         """End the daemon, after this answer; machines with it unless told otherwise."""
         threading.Timer(0.1, self.stop, (power_off,)).start()
+
+
+def _stop_service(service: Service) -> None:
+    try:
+        service.stop()
+    except Exception:  # the others must be stopped too
+        _log.exception("%s did not stop", service.name)
 
 
 def _stand(supervisor: Supervisor, spec: MachineSpec) -> None:
@@ -429,6 +443,8 @@ def main() -> int:
     except SandboxError as error:
         _log.error("%s", error)
         return 1
+    except Exception:
+        return 1  # in the log already
     return 0
 
 

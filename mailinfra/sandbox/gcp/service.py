@@ -88,7 +88,7 @@ class Service:
                 context.call(
                     "dns.set_hosts", name=host, records=[{"type": "A", "ttl": 300, "values": [ADDRESS]}]
                 )
-            tls = context.authority.server_context("gcp", HOST_NAMES)
+            tls = context.authority.server_context(HOST_NAMES)
             self._servers.append(Server(context.network.listen(ADDRESS, 443), apis, tls))
         context.metadata.gcp_token = self._token
         for server in self._servers:
