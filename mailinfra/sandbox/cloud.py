@@ -101,10 +101,6 @@ class Cloud:
             server.start()
             _log.info("ready")
             self._stopping.wait()
-        except Exception:
-            # Before the parts are stopped, which can fail too.
-            _log.exception("the clouds cannot run")
-            raise
         finally:
             self._stop()
             server.stop()
@@ -444,7 +440,8 @@ def main() -> int:
         _log.error("%s", error)
         return 1
     except Exception:
-        return 1  # in the log already
+        _log.exception("the clouds cannot run")
+        return 1
     return 0
 
 
