@@ -4,7 +4,7 @@ import json
 import sys
 import typing
 from collections.abc import Iterator
-from enum import Enum, EnumType
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def _inner(annotation: Any) -> tuple[type[BaseModel] | None, str]:
 
 
 def _enum(annotation: Any) -> type[Enum] | None:
-    if isinstance(annotation, EnumType):
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
         return annotation
     return next((found for item in typing.get_args(annotation) if (found := _enum(item))), None)
 

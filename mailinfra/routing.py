@@ -300,7 +300,7 @@ def _pools(
         for name, chosen in near.by_cloud_region(Cloud.GCP, first or regions):
             answer = chosen
             if first:
-                answer = near.nearest(near.places[name], candidates(chosen))
+                answer = near.nearest(PLACES[name], candidates(chosen))
             pools.append(pool(Location("gcp-region", name), answer))
         return tuple(pools)
     geographic = []
@@ -331,7 +331,6 @@ class _Near:
     ALIKE_KM = 150.0
 
     def __init__(self, places: Places, regions: Mapping[str, Place]) -> None:
-        self.places = places
         self._regions = regions
         everywhere: dict[str, list[Place]] = {}
         countries: dict[tuple[str, str], list[Place]] = {}
@@ -360,15 +359,15 @@ class _Near:
     def by_cloud_region(self, cloud: Cloud, candidates: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
         """The fleet's regions by the region of `cloud` nearest to them: what latency and geo items are keyed
         by."""
-        own = [place for place in self.places.values() if place.cloud is cloud]
+        # What a provider takes as a location is its own list, whatever places a plan is made for.
+        own = [place for place in PLACES.values() if place.cloud is cloud]
         grouped: dict[str, list[str]] = {}
         for name in candidates:
             here = self._regions[name]
-            key = (
-                name
-                if here.cloud is cloud
-                else min(own, key=lambda p: (distance_km(here, p), p.region)).region
-            )
+            if here.cloud is cloud and name in PLACES:
+                key = name
+            else:
+                key = min(own, key=lambda place: (distance_km(here, place), place.region)).region
             grouped.setdefault(key, []).append(name)
         return [(key, tuple(grouped[key])) for key in sorted(grouped)]
 
