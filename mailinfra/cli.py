@@ -95,11 +95,12 @@ def main() -> None:
 
 def run(command: Callable[[], object]) -> None:
     """Run a command; exit code 1 with a message for errors that have one."""
+    from mailinfra.publish import PublishError
     from mailinfra.sandbox.paths import SandboxError
 
     try:
         command()
-    except (ConfigError, SandboxError) as error:
+    except (ConfigError, SandboxError, PublishError) as error:
         Console(stderr=True, highlight=False, markup=False).print(f"mailinfra: {error}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,17 +1,22 @@
 """Runs a Pulumi program under mocks and gives what it declared. For tests of one component alone."""
 
+import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from mailinfra.sandbox.providers.guard import ACCOUNT
 
-EC_KEY = (
-    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEsDB5yEXKuBiM2oUphlbZeJLUFdlXtTdt1gZgDJlv1QsErmYsUuMq0VLCtMJ2KVuRcn2Lw+OK"
-    "1rcOFMlOWzaR0w=="
-)
+EC_KEY = base64.b64encode(
+    ec.derive_private_key(4711, ec.SECP256R1())
+    .public_key()
+    .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+).decode()
+"""The public key that every KMS answers with."""
 
 
 @dataclass

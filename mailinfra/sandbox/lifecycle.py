@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mailinfra.console import Progress, Steps
-from mailinfra.directory import documents, publish
 from mailinfra.fleet import Fleet
 from mailinfra.network import inbound
 from mailinfra.plan import FleetPlan, NodePlan, plan
+from mailinfra.publish import publish
 from mailinfra.sandbox import people, rootfs, setup
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
 from mailinfra.sandbox.control import ControlClient
@@ -117,9 +117,11 @@ class Counter:
 
 def publish_people(sandbox: Sandbox) -> None:
     """Publish the sandbox's users into every region's directory."""
-    users = [people.as_user(person) for person in sandbox.people]
-    regions = sandbox.stack.outputs()["regions"]
-    publish(documents(sandbox.plan, users), region_stores(sandbox.control, regions), allow_moves=True)
+    fleet = sandbox.plan.fleet
+    directory, passwords = people.as_directory(sandbox.people, fleet)
+    stores = region_stores(sandbox.control, sandbox.stack.outputs()["regions"])
+    # Nobody's mail can stay behind where the fleet was changed to place people elsewhere: they are invented.
+    publish(fleet, directory, stores, allow_moves=True, environment=passwords)
 
 
 def wait_healthy(sandbox: Sandbox, progress: Progress, limit: float = HEALTHY_SECONDS) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mailinfra.directory import Directory, Group, User
 from mailinfra.fleet import Fleet
 from mailinfra.sandbox.processes import write_atomic
 
@@ -30,7 +31,7 @@ def invent(fleet: Fleet) -> tuple[Person, ...]:
     for rule in fleet.placement.rules:
         wanted.setdefault(rule.home, {rule.attribute: rule.values[0]})
     wanted.setdefault(fleet.placement.default, {})
-    people = []
+    people: list[Person] = []
     for home, attributes in wanted.items():
         for _ in range(2):
             number = len(people)
@@ -52,6 +53,33 @@ def load_or_invent(fleet: Fleet, path: Path) -> tuple[Person, ...]:
     people = invent(fleet)
     save(people, path)
     return people
+
+
+def as_directory(people: Sequence[Person], fleet: Fleet) -> tuple[Directory, dict[str, str]]:
+    """The people as a users file would say them, with the environment that their passwords are asked from.
+
+    The second of each pair has an alias in every other domain; the role addresses (RFC 2142) lead to the first.
+    """
+    users, passwords = [], {}
+    for number, person in enumerate(people):
+        variable = f"SANDBOX_PASSWORD_{number}"
+        passwords[variable] = person.password
+        local = person.address.partition("@")[0]
+        aliases = tuple(f"{local}@{domain}" for domain in fleet.domains[1:]) if number % 2 else ()
+        users.append(
+            User(
+                address=person.address,
+                aliases=aliases,
+                attributes=person.attributes,
+                password_from=f"env:{variable}",
+            )
+        )
+    groups = tuple(
+        Group(address=f"{role}@{domain}", targets=(people[0].address,))
+        for domain in fleet.domains
+        for role in ("postmaster", "abuse", "dmarc", "tls-reports")
+    )
+    return Directory(tuple(users), groups), passwords
 
 
 def save(people: Sequence[Person], path: Path) -> None:

@@ -166,7 +166,7 @@ class SandboxStack:
 
     def _stack_file(self, folder: Path, project: Mapping[str, Any] | None = None) -> Path:
         document = project if project is not None else yaml.safe_load((folder / PROJECT_FILE).read_text())
-        path = folder / document.get("stackConfigDir", ".") / STACK_FILE.format(stack=self.stack)
+        path: Path = folder / document.get("stackConfigDir", ".") / STACK_FILE.format(stack=self.stack)
         if not path.exists():
             known = sorted(p.name.split(".")[1] for p in path.parent.glob("Pulumi.*.yaml"))
             raise SandboxError(

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mailinfra.directory import GcsStore, S3Store, Store
 from mailinfra.fleet import Cloud
+from mailinfra.publish import GcsStore, S3Store, Store
 from mailinfra.sandbox.control import ControlClient
 
 
