@@ -54,3 +54,6 @@ class NodeSpec:
     """The block device of the mail volume; empty where there is none (not a mailbox node)."""
     endpoints: dict[str, str] = field(default_factory=dict)
     """`kms` and `storage` URLs, region filled in; empty strings mean the public ones."""
+    entitlements: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Only where `ca_key` is set: each node group of the region and the service names that its nodes' certificates
+    carry beside their own (that group's `service_names`). The issuer signs for nobody else."""
