@@ -122,6 +122,8 @@ class Service:
             self.config = read(self.path)
         except (OSError, ValueError) as error:
             log.error("%s: %s; the old config stays", self.path, error)
+        else:
+            log.warning("config read again")
 
     def report(self) -> None:
         """Log what was done, and the median and 99th percentile of the last HSM calls, in milliseconds."""
@@ -293,7 +295,6 @@ def listen(address: str) -> socket.socket:
         return socket.create_server((host, int(port)), backlog=BACKLOG)
     if kind != "unix" or not where:
         raise ValueError(f"config.listen: found {address!r}; allowed: unix:/path, inet:host:port")
-    listener = socket.socket(socket.AF_UNIX)
     with contextlib.suppress(FileNotFoundError), socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(where)
@@ -301,6 +302,7 @@ def listen(address: str) -> socket.socket:
             Path(where).unlink()  # left behind by one that was killed
         else:
             raise OSError(f"config.listen: somebody answers at {where} already")
+    listener = socket.socket(socket.AF_UNIX)
     listener.bind(where)
     Path(where).chmod(0o660)
     return listener

@@ -5,6 +5,7 @@ CKF_OS_LOCKING_OK, with which SoftHSM and others crash as soon as two threads si
 """
 
 import contextlib
+import fcntl
 import os
 import threading
 from collections import deque
@@ -89,7 +90,7 @@ class Key:
             data, out, size = DIGEST_INFO + digest, create_string_buffer(1024), c_ulong(1024)
             self.call(SIGN_INIT, session, byref(Item(CKM_RSA_PKCS)), key)
             self.call(SIGN, session, data, len(data), out, byref(size))
-        except (CallError, OSError) as error:
+        except (CallError, OSError, AttributeError) as error:
             self.close(session)
             raise SignError(f"{self.module}: {error}") from error
         except SignError:
@@ -107,24 +108,27 @@ class Key:
         """Return a session in which the user is logged in; loads the module when it is the first."""
         if self.refused:
             raise SignError(self.refused, again=False)
-        if not self.functions:
-            table = POINTER(FunctionList)()
-            CDLL(self.module).C_GetFunctionList(byref(table))
-            self.functions = [CFUNCTYPE(c_ulong)(address or 0) for address in table.contents.functions]
-            args = InitializeArgs(flags=CKF_OS_LOCKING_OK)
-            self.call(INITIALIZE, byref(args), good=(0, CKR_CRYPTOKI_ALREADY_INITIALIZED))
-        session = c_ulong()
-        self.call(OPEN_SESSION, self.slot(), CKF_SERIAL_SESSION, None, None, byref(session))
-        pin = self.pin_file.read_bytes().strip()
-        try:
-            # A login holds for all sessions of the process; it ends with the last of them.
-            self.call(LOGIN, session, CKU_USER, pin, len(pin), good=(0, CKR_USER_ALREADY_LOGGED_IN))
-        except CallError as error:
-            self.close(session.value)
-            if error.code in PIN_ERRORS:
-                self.refused = f"{self.module}: the PIN in {self.pin_file} is refused: {error}"
-                raise SignError(self.refused, again=False) from error
-            raise
+        with self.pin_file.open("rb") as file:
+            # SoftHSM's processes trip over each other when they start; ours take turns.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            pin = file.read().strip()
+            if not self.functions:
+                table = POINTER(FunctionList)()
+                CDLL(self.module).C_GetFunctionList(byref(table))
+                self.functions = [CFUNCTYPE(c_ulong)(address or 0) for address in table.contents.functions]
+            arguments = InitializeArgs(flags=CKF_OS_LOCKING_OK)
+            self.call(INITIALIZE, byref(arguments), good=(0, CKR_CRYPTOKI_ALREADY_INITIALIZED))
+            session = c_ulong()
+            self.call(OPEN_SESSION, self.slot(), CKF_SERIAL_SESSION, None, None, byref(session))
+            try:
+                # A login holds for all sessions of the process; it ends with the last of them.
+                self.call(LOGIN, session, CKU_USER, pin, len(pin), good=(0, CKR_USER_ALREADY_LOGGED_IN))
+            except CallError as error:
+                self.close(session.value)
+                if error.code in PIN_ERRORS:
+                    self.refused = f"{self.module}: the PIN in {self.pin_file} is refused: {error}"
+                    raise SignError(self.refused, again=False) from error
+                raise
         return session.value
 
     def slot(self) -> int:
