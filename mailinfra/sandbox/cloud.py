@@ -6,15 +6,13 @@
 import argparse
 import faulthandler
 import importlib
-import importlib.util
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -39,7 +37,11 @@ from mailinfra.sandbox.pki import Authority
 from mailinfra.sandbox.processes import Process
 from mailinfra.sandbox.supervisor import MachineExists, NoSuchMachine, Supervisor
 
-SERVICES = ("mailinfra.sandbox.dns.service", "mailinfra.sandbox.aws.service", "mailinfra.sandbox.gcp.service")
+SERVICES = {
+    "dns": "mailinfra.sandbox.dns.service",
+    "aws": "mailinfra.sandbox.aws.service",
+    "gcp": "mailinfra.sandbox.gcp.service",
+}
 """The parts of the cloud, in the order in which they start; each module has a class `Service`."""
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
@@ -53,8 +55,9 @@ _log = logging.getLogger("mailinfra.sandbox.cloud")
 class Cloud:
     """All of the daemon's parts, and the order in which they come up and go down."""
 
-    def __init__(self, paths: Paths, with_machines: bool) -> None:
+    def __init__(self, paths: Paths, with_machines: bool, parts: Sequence[str]) -> None:
         self.paths = paths
+        self._parts = parts
         self._stopping = threading.Event()
         self._power_off = False
         self._methods: dict[str, Method] = {
@@ -116,12 +119,11 @@ class Cloud:
             router.start()
             self._context.metadata.find = lambda address: _caller(supervisor, router, address)
             self._context.metadata.start(router.listen(network.METADATA, 80))
-        for name in SERVICES:
-            if _exists(name):
-                service = cast("Service", importlib.import_module(name).Service())
-                for key, call in service.methods().items():
-                    self._methods[f"{service.name}.{key}"] = call
-                self._services.append(service)
+        for part in self._parts:
+            service = cast("Service", importlib.import_module(SERVICES[part]).Service())
+            for key, call in service.methods().items():
+                self._methods[f"{service.name}.{key}"] = call
+            self._services.append(service)
         for service in self._services:
             _log.info("starting %s", service.name)
             service.start(self._context)
@@ -178,13 +180,6 @@ def _stand(supervisor: Supervisor, spec: MachineSpec) -> None:
     except MachineExists:
         supervisor.delete(spec.id)
         supervisor.create(spec)
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _layers(paths: Paths, image: Literal["node", "internet"]) -> tuple[Path, ...]:
@@ -306,8 +301,12 @@ def _network_methods(supervisor: Supervisor, router: network.Network) -> dict[st
 # From outside: the daemon as a process
 
 
-def start_cloud(paths: Paths, with_machines: bool, progress: Progress) -> ControlClient:
+def start_cloud(
+    paths: Paths, with_machines: bool, progress: Progress, parts: Sequence[str] = tuple(SERVICES)
+) -> ControlClient:
     """Start the daemon and wait until it answers; a daemon that answers already is left as it is.
+
+    `parts` are the parts of the cloud to start (names in `SERVICES`).
 
     The caller holds `sandbox_lock`. Raises `SandboxError` with the log's end when it does not come up.
     """
@@ -321,34 +320,44 @@ def start_cloud(paths: Paths, with_machines: bool, progress: Progress) -> Contro
     if with_machines:
         for image in rootfs.LAYERS:
             rootfs.ensure(image, paths.cache, progress)
-    command = [sys.executable, "-m", "mailinfra.sandbox.cloud", "--name", paths.name]
+    command = [sys.executable, "-m", "mailinfra.sandbox.cloud", "--name", paths.name, "--parts", *parts]
     if not with_machines:
         command.append("--no-machines")
+    position = paths.daemon_log.stat().st_size if paths.daemon_log.exists() else 0
     began = time.monotonic()
-    with paths.daemon_log.open("ab") as log:
-        position = log.tell()
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-        )
-    process = Process.of(child.pid)
-    if process is not None:
-        process.save(paths.daemon_pid)
+    process = _spawn(command, paths.daemon_log)
+    process.save(paths.daemon_pid)
     while not probe.alive():
         elapsed = time.monotonic() - began
-        if child.poll() is not None or elapsed > START_SECONDS:
+        ended = not process.alive()
+        if ended or elapsed > START_SECONDS:
             _end(process)
             with paths.daemon_log.open("rb") as log:
                 log.seek(position)
                 tail = "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
-            what = (
-                "ended at once"
-                if child.returncode is not None
-                else f"did not answer within {START_SECONDS:.0f} s"
-            )
+            what = "ended at once" if ended else f"did not answer within {START_SECONDS:.0f} s"
             raise SandboxError(f"the sandbox's daemon {what}; its log is {paths.daemon_log}:\n{tail}")
         progress("starting the clouds", elapsed)
         time.sleep(0.1)
     return client
+
+
+def _spawn(command: list[str], log: Path) -> Process:
+    """Start a process in a session of its own that outlives the caller; its output goes to the end of `log`."""
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    pid = os.posix_spawn(
+        command[0],
+        command,
+        os.environ,
+        setsid=True,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+    )
+    # It is our child, so its id cannot be another's before we have waited for it.
+    return Process.of(pid) or Process(pid, -1)
 
 
 def stop_cloud(paths: Paths) -> None:
@@ -423,6 +432,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The clouds of a mailinfra sandbox.")
     parser.add_argument("--name", default=DEFAULT_NAME)
     parser.add_argument("--no-machines", action="store_true", help="boot no servers (no root needed)")
+    parser.add_argument("--parts", nargs="*", choices=list(SERVICES), default=list(SERVICES))
     arguments = parser.parse_args()
     # `kill -USR1` shows in the log what each thread does.
     faulthandler.register(signal.SIGUSR1)
@@ -430,8 +440,9 @@ def main() -> int:
     try:
         paths = Paths.of(arguments.name)
         paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chdir("/")
         with file_lock(paths.state / "cloud.lock", f"the daemon of sandbox {paths.name!r} runs already"):
-            cloud = Cloud(paths, with_machines=not arguments.no_machines)
+            cloud = Cloud(paths, not arguments.no_machines, arguments.parts)
             for number in (signal.SIGTERM, signal.SIGINT):
                 # A daemon that is only ended leaves its machines to the next one.
                 signal.signal(number, lambda *_: cloud.stop(power_off=False))

@@ -254,6 +254,7 @@ class Network:
         self._state = state
         self._endpoints: dict[str, Endpoint] = {}
         self._mapping: dict[str, str] = dict(state.load().get("mapping", {}))
+        self._routed: set[str] = set()
         self._lock = threading.RLock()
 
     @property
@@ -400,6 +401,13 @@ class Network:
         return run_in_namespace(path, socket.create_connection, (host, port), timeout)
 
     def _apply(self) -> None:
+        # The router's own connections are routed before their destination is translated, so each public address
+        # needs a route of its own; where it leads does not matter.
+        for public in set(self._mapping) - self._routed:
+            _ip(self.router, f"route replace {public}/32 dev lo src {ROUTER}")
+        for public in self._routed - set(self._mapping):
+            _ip(self.router, f"route delete {public}/32 dev lo")
+        self._routed = set(self._mapping)
         text = ruleset(self._endpoints.values(), self._mapping)
         done = subprocess.run(
             ["nsenter", f"--net={self.router_path}", "chroot", str(self._tools), "/usr/sbin/nft", "-f", "-"],

@@ -1,0 +1,45 @@
+"""What the system tests share: sandboxes of their own beside the user's, torn down to nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailinfra.sandbox import setup
+from mailinfra.sandbox.cloud import start_cloud, stop_cloud
+from mailinfra.sandbox.paths import Paths, sandbox_lock
+from tests.sandbox_helpers import Sandbox, quiet, traces
+
+
+@pytest.fixture(scope="session")
+def machines_can_boot() -> None:
+    """Skip where no machine can ever be booted; fail where only something is missing."""
+    if reasons := setup.obstacles():
+        pytest.skip("; ".join(reasons))
+    ready = setup.ensure(lambda _: None)
+    assert ready.machines, ready.obstacles
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """The user's own cache: the images are made once."""
+    return Paths.of().cache
+
+
+@pytest.fixture(scope="module")
+def sandbox(
+    machines_can_boot: None, tmp_path_factory: pytest.TempPathFactory, cache: Path
+) -> Iterator[Sandbox]:
+    """A sandbox without the clouds' APIs and without machines; gone without a trace at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("XDG_CACHE_HOME", str(cache.parent))
+        paths = Paths.of("system")
+        with sandbox_lock(paths):
+            client = start_cloud(paths, with_machines=True, progress=quiet, parts=())
+        try:
+            yield Sandbox(paths, client)
+        finally:
+            with sandbox_lock(paths):
+                stop_cloud(paths)
+        assert traces(paths) == []
