@@ -44,7 +44,7 @@ def prepare_environment(folder: Path) -> None:
         MOTO_IAM_LOAD_MANAGED_POLICIES="true",
         # moto's own calls to itself must not look for real credentials.
         AWS_ACCESS_KEY_ID="sandbox",
-        AWS_SECRET_ACCESS_KEY="sandbox",
+        AWS_SECRET_ACCESS_KEY="sandbox",  # noqa: S106
     )
 
 
@@ -100,8 +100,11 @@ def addresses_from_documentation_ranges() -> None:
         with lock:
             return str(next(blocks))
 
-    elastic_ip_addresses.random_ip = public_address
-    vpcs.random_ipv6_cidr = ipv6_block
+    for module, name, function in (
+        (elastic_ip_addresses, "random_ip", public_address),
+        (vpcs, "random_ipv6_cidr", ipv6_block),
+    ):
+        setattr(module, name, function)
 
 
 def kms_signs_digests() -> None:
@@ -153,6 +156,42 @@ def kms_signs_digests() -> None:
         setattr(cls, name, wrap(getattr(cls, name)))
 
 
+def record_sets_by_identity() -> None:
+    """Make moto's Route 53 tell record sets apart by name, type and set identifier together.
+
+    It deletes by the set identifier alone, whatever the name, and creates what exists already.
+    https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
+    """
+    from moto.route53.exceptions import ResourceRecordAlreadyExists
+    from moto.route53.models import FakeZone, Route53Backend
+
+    original = Route53Backend.change_resource_record_sets
+    lock = threading.Lock()
+
+    def identity(record: dict[str, Any]) -> tuple[str, Any, Any]:
+        return record["Name"].rstrip("."), record["Type"], record.get("SetIdentifier")
+
+    def change(self: Any, zoneid: str, change_list: list[dict[str, Any]]) -> None:
+        with lock:
+            zone = self.get_hosted_zone(zoneid)
+            known = {(found.name.rstrip("."), found.type, found.set_identifier) for found in zone.rrsets}
+            for entry in change_list:
+                key = identity(entry["ResourceRecordSet"])
+                if entry["Action"] == "CREATE" and key in known:
+                    raise ResourceRecordAlreadyExists(name=f"{key[0]}.", _type=key[1])
+            deleted = {identity(c["ResourceRecordSet"]) for c in change_list if c["Action"] == "DELETE"}
+            original(self, zoneid, change_list)
+            zone.rrsets = [
+                found
+                for found in zone.rrsets
+                if (found.name.rstrip("."), found.type, found.set_identifier) not in deleted
+            ]
+
+    Route53Backend.change_resource_record_sets = change
+    FakeZone.delete_rrset_by_id = lambda self, set_identifier: None
+    FakeZone.delete_rrset = lambda self, rrset: None
+
+
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -178,7 +217,7 @@ def main(folder: Path) -> int:
     )
     from werkzeug.serving import make_server
 
-    class Handler(MotoRequestHandler):  # type: ignore[misc]
+    class Handler(MotoRequestHandler):
         # Signing a mail must not cost a new connection each time.
         protocol_version = "HTTP/1.1"
 
@@ -187,6 +226,7 @@ def main(folder: Path) -> int:
 
     addresses_from_documentation_ranges()
     kms_signs_digests()
+    record_sets_by_identity()
     server = make_server(
         "127.0.0.1",
         0,

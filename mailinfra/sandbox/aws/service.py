@@ -4,6 +4,7 @@ Machines reach every service at `https://<service>.<region>.aws.test` (S3 bucket
 one address, the sandbox's certificate; the plugins and the command line reach moto on the loopback interface.
 """
 
+import contextlib
 import signal
 import socket
 import ssl
@@ -139,10 +140,8 @@ def _pipe(source: socket.socket, target: socket.socket) -> None:
         pass
     finally:
         for end in (source, target):
-            try:
+            with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 class Service:
@@ -151,7 +150,6 @@ class Service:
     name = "aws"
 
     def __init__(self) -> None:
-        self._paths: Paths | None = None
         self._endpoint = ""
         self._front: TlsFront | None = None
         self._clients: dict[str, Any] = {}
@@ -159,7 +157,6 @@ class Service:
 
     def start(self, context: Context) -> None:
         """Start moto, and inside the sandbox's network its front."""
-        self._paths = context.paths
         self._endpoint = start_moto(context.paths)
         context.metadata.aws_credentials = self.credentials
         if context.network is not None:
@@ -173,12 +170,10 @@ class Service:
         )
 
     def stop(self) -> None:
-        """Stop the front and moto."""
+        """Stop the front. moto stays, for the next daemon; `down` ends it with every process noted in a folder."""
         if self._front is not None:
             self._front.stop()
             self._front = None
-        if self._paths is not None:
-            stop_moto(self._paths)
 
     def methods(self) -> dict[str, Callable[..., Any]]:
         """What the control socket offers."""

@@ -14,18 +14,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mailinfra.sandbox.control import ControlClient, ControlError
 from mailinfra.sandbox.paths import Paths
 from mailinfra.sandbox.providers import faults
 from mailinfra.sandbox.providers.checks import Failure, check
-from mailinfra.sandbox.providers.diffs import Change, Rules, diff
+from mailinfra.sandbox.providers.diffs import Change, Rules, diff, project
 from mailinfra.sandbox.providers.errors import ProviderError, Unfinished
-from mailinfra.sandbox.providers.schema import Schema, Sdk, UnknownType
+from mailinfra.sandbox.providers.schema import Schema, Sdk, UnknownTypeError
 from mailinfra.sandbox.providers.values import UNKNOWN, Object, without_none
-
-if TYPE_CHECKING:
-    from mailinfra.sandbox.control import ControlClient
 
 DEFAULTS = "__defaults"
 """Input that lists which inputs the provider filled in itself (names), as the real providers keep it."""
@@ -86,7 +84,7 @@ class Adapter(ABC):
         return []
 
     def replaced_by(self, call: Call, changes: list[Change]) -> frozenset[str]:
-        """Inputs that replace the resource in this case, beside those of `rules`."""
+        """Inputs (or paths in them) whose change replaces the resource in this case, beside those of `rules`."""
         return frozenset()
 
 
@@ -123,15 +121,16 @@ class Cloud(ABC):
     package: str
     """The SDK's import name: `pulumi_aws`."""
 
+    always_replaces: frozenset[str] = frozenset()
+    """Inputs whose change replaces a resource of any type (`region`)."""
+
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self.config: Object = {}
 
     @cached_property
-    def control(self) -> "ControlClient":
+    def control(self) -> ControlClient:
         """The sandbox's daemon."""
-        from mailinfra.sandbox.control import ControlClient
-
         return ControlClient(self.paths.control_socket)
 
     @cached_property
@@ -213,12 +212,13 @@ class SandboxProvider:
 
     def _rules(self, token: str) -> Rules:
         adapter = self.cloud.adapters.get(token)
-        return adapter.rules if adapter else self.cloud.recorded_rules.get(token, Rules())
+        rules = adapter.rules if adapter else self.cloud.recorded_rules.get(token, Rules())
+        return replace(rules, replaces=rules.replaces | self.cloud.always_replaces)
 
     def _schema(self, token: str) -> Schema:
         try:
             return self.sdk.schema(token)
-        except UnknownType as error:
+        except UnknownTypeError as error:
             raise ProviderError(str(error)) from None
 
     # Configuration
@@ -288,14 +288,14 @@ class SandboxProvider:
         value = kept or fit(f"{name}-{unique(seed or name, 7)}")
         return {**new, field_name: value, DEFAULTS: [field_name]}
 
-    def diff(self, urn: str, id: str, old_inputs: Object, state: Object, new_inputs: Object) -> Difference:  # noqa: A002
+    def diff(self, urn: str, id: str, old_inputs: Object, state: Object, new_inputs: Object) -> Difference:
         """What an update would change, and whether it must replace."""
         token, name = _parts(urn)
         schema = self._schema(token)
         changes = diff(old_inputs, new_inputs, schema, self._rules(token))
         call = Call(self.cloud, urn, token, name, id, new_inputs, old_inputs, state)
         more = self.adapter(token).replaced_by(call, changes)
-        changes = [replace(c, forces_new=True) if c.root in more else c for c in changes]
+        changes = [replace(c, forces_new=True) if {c.root, c.path} & more else c for c in changes]
         replaces = frozenset(c.path for c in changes if c.forces_new)
         return Difference(
             changes, replaces, bool(replaces) and self._name_clashes(schema, old_inputs, new_inputs)
@@ -329,7 +329,7 @@ class SandboxProvider:
             raise Unfinished(f"create {token}: a fault that {faults.VARIABLE} asked for", identifier, state)
         return identifier, state
 
-    def read(self, urn: str, id: str, old_inputs: Object, state: Object) -> tuple[Object, Object] | None:  # noqa: A002
+    def read(self, urn: str, id: str, old_inputs: Object, state: Object) -> tuple[Object, Object] | None:
         """What is there now: inputs and state; None if it is gone."""
         token, name = _parts(urn)
         schema = self._schema(token)
@@ -342,6 +342,12 @@ class SandboxProvider:
         found = without_none(found)
         rules = self._rules(token)
         if old_inputs:
+            found = {
+                key: project(value, old_inputs[key], schema.inputs[key].type, schema.objects)
+                if key in old_inputs and key in schema.inputs
+                else value
+                for key, value in found.items()
+            }
             inputs = {key: found.get(key, value) for key, value in old_inputs.items()}
             drifted = {change.root for change in diff(old_inputs, inputs, schema, rules)}
             inputs = {key: inputs[key] if key in drifted else value for key, value in old_inputs.items()}
@@ -352,7 +358,7 @@ class SandboxProvider:
 
     def update(
         self, urn: str, id: str, old_inputs: Object, state: Object, inputs: Object, preview: bool
-    ) -> Object:  # noqa: A002
+    ) -> Object:
         """Change a resource in place; returns its new state."""
         token, name = _parts(urn)
         schema = self._schema(token)
@@ -374,7 +380,7 @@ class SandboxProvider:
             raise Unfinished(f"update {token}: a fault that {faults.VARIABLE} asked for", id, new_state)
         return new_state
 
-    def delete(self, urn: str, id: str, state: Object) -> None:  # noqa: A002
+    def delete(self, urn: str, id: str, state: Object) -> None:
         """Remove a resource."""
         token, name = _parts(urn)
         fault = faults.find(self._faults, "delete", token)
@@ -395,7 +401,7 @@ class SandboxProvider:
             )
         try:
             function = self.sdk.function(token)
-        except UnknownType as error:
+        except UnknownTypeError as error:
             raise ProviderError(str(error)) from None
         arguments = without_none(arguments)
         failures = check(arguments, function.inputs, function.objects)
@@ -403,7 +409,7 @@ class SandboxProvider:
             return {}, failures
         result = self._run("invoke", token, handler, self.cloud, arguments)
         _require_known(token, result, function.outputs)
-        return result, []
+        return dict(result), []
 
     def _state(self, schema: Schema, inputs: Object, outputs: Object) -> Object:
         _require_known(schema.token, outputs, schema.outputs | schema.inputs.keys())
@@ -428,8 +434,6 @@ class SandboxProvider:
 
 
 def _explain_control(error: Exception) -> str | None:
-    from mailinfra.sandbox.control import ControlError
-
     return f"{type(error).__name__}: {_line(error)}" if isinstance(error, ControlError) else None
 
 

@@ -27,8 +27,7 @@ class Rules:
 
     `replaces` and `keeps` are inputs whose change does or does not replace the resource, against the documentation.
     `unordered` are lists that are sets in the cloud: their order means nothing. `json` are strings that hold JSON
-    documents: their formatting means nothing. `ignored` are inputs that the cloud is never told about
-    (`forceDestroy`): a change of them is an update all the same.
+    documents: their formatting means nothing.
     """
 
     replaces: frozenset[str] = frozenset()
@@ -54,6 +53,23 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any], schema: Schema, rules: 
         _walk(before, after, known.type if known else Type("any"), schema.objects, root, forces, leaves)
         changes.extend(Change(path, root, kind, f and root not in rules.keeps) for path, kind, f in leaves)
     return changes
+
+
+def project(found: Any, given: Any, known: Type, objects: Mapping[str, dict[str, Property]]) -> Any:
+    """What the cloud has, without what nobody asked for: in nested objects, the properties that `given` has.
+
+    The clouds fill in defaults; those are no drift. Maps (tags) are compared whole: an entry too many is drift.
+    """
+    if isinstance(found, dict) and isinstance(given, dict) and known.kind == "object":
+        types = objects[known.name]
+        return {
+            key: project(found[key], given[key], types[key].type if key in types else Type("any"), objects)
+            for key in given
+            if key in found
+        }
+    if isinstance(found, list) and isinstance(given, list) and len(found) == len(given) and known.element:
+        return [project(f, g, known.element, objects) for f, g in zip(found, given, strict=True)]
+    return found
 
 
 def _same(before: Any, after: Any, root: str, rules: Rules) -> bool:

@@ -37,7 +37,7 @@ FORCES_NEW = re.compile(
 """The ways in which the providers' documentation says that a change of a property replaces the resource."""
 
 
-class UnknownType(LookupError):
+class UnknownTypeError(LookupError):
     """A type token that the SDK does not have."""
 
 
@@ -206,7 +206,7 @@ class Sdk:
         if not self._classes:
             spec = importlib.util.find_spec(self.package)
             if spec is None or spec.origin is None:
-                raise UnknownType(f"the package {self.package} is not installed")
+                raise UnknownTypeError(f"the package {self.package} is not installed")
             source = Path(spec.origin).read_text(encoding="utf-8")
             # The package gives its registration as JSON text in a call; the text is read, the call not made.
             for text in re.findall(r'resource_modules="""(.*?)"""', source, re.DOTALL):
@@ -216,14 +216,14 @@ class Sdk:
         return self._classes
 
     def schema(self, token: str) -> Schema:
-        """A resource type by its token. Raises `UnknownType`."""
+        """A resource type by its token. Raises `UnknownTypeError`."""
         with self._lock:
             if token not in self._schemas:
                 self._schemas[token] = self._cached(token, Schema, self._read_schema)
             return self._schemas[token]
 
     def function(self, token: str) -> Function:
-        """A function by its token. Raises `UnknownType`."""
+        """A function by its token. Raises `UnknownTypeError`."""
         with self._lock:
             if token not in self._functions:
                 self._functions[token] = self._cached(token, Function, self._read_function)
@@ -243,7 +243,9 @@ class Sdk:
         try:
             module, name = self.classes()[token]
         except KeyError:
-            raise UnknownType(f"{token}: {self.package} {self.version} has no such resource type") from None
+            raise UnknownTypeError(
+                f"{token}: {self.package} {self.version} has no such resource type"
+            ) from None
         return self._schema_of(token, module, name)
 
     def _schema_of(self, token: str, module_name: str, name: str) -> Schema:
@@ -251,8 +253,12 @@ class Sdk:
 
         cls = getattr(importlib.import_module(module_name), name)
         module = sys.modules[cls.__module__]
-        # `XInitArgs` where a nested type took the name `XArgs`.
-        arguments = getattr(module, f"{name}Args", None) or getattr(module, f"{name}InitArgs")
+        # `XInitArgs` where a nested type of another class took the name `XArgs`.
+        arguments = next(
+            value
+            for value in (getattr(module, f"{name}InitArgs", None), getattr(module, f"{name}Args", None))
+            if value is not None and value.__module__ == module.__name__
+        )
         reader = _Reader()
         inputs = reader.properties(arguments)
         outputs = frozenset(wire for _, wire, _ in _types._py_properties(cls)) - {"id", "urn"}
@@ -268,11 +274,11 @@ class Sdk:
         try:
             function = getattr(importlib.import_module(module_name), snake(wire_name))
         except (ImportError, AttributeError):
-            raise UnknownType(f"{token}: {self.package} {self.version} has no such function") from None
+            raise UnknownTypeError(f"{token}: {self.package} {self.version} has no such function") from None
         function = inspect.unwrap(function)
         source = inspect.getsource(function)
         if f"'{token}'" not in source:
-            raise UnknownType(f"{token}: {self.package} {self.version} has no such function")
+            raise UnknownTypeError(f"{token}: {self.package} {self.version} has no such function")
         module = sys.modules[function.__module__]
         hints = typing.get_type_hints(function, vars(module))
         reader = _Reader()

@@ -21,7 +21,7 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc, status_pb2
 from mailinfra.sandbox.providers.base import SandboxProvider
 from mailinfra.sandbox.providers.checks import Failure
 from mailinfra.sandbox.providers.errors import ProviderError, Unfinished
-from mailinfra.sandbox.providers.values import Object, from_wire, to_wire
+from mailinfra.sandbox.providers.values import from_wire, to_wire
 
 WORKERS = 32
 """Operations at once; the engine sends 4 for each core by default."""
