@@ -123,7 +123,6 @@ def _context(spec: NodeSpec) -> dict[str, Any]:
     return asdict(spec) | {
         "endpoints": {"kms": "", "storage": ""} | spec.endpoints,
         "submission_host": f"smtp.{spec.zone}.{spec.domains[0]}",
-        "backend": Role.MAILBOX in roles and not roles & {Role.IMAP, Role.POP3, Role.SUBMISSION},
         "state": STATE,
         "tls": f"{STATE}/tls",
         "lookups": f"{STATE}/directory/current",

@@ -6,7 +6,9 @@ from urllib.parse import quote, urlencode
 
 from mailinfra.node.agent.node import Node
 
-NOT_MODIFIED, NOT_FOUND = 304, 404
+NOT_MODIFIED = 304
+MISSING = (403, 404)
+"""Both clouds say 403 for an object that is not there, to those who may not list it."""
 
 
 class BucketError(Exception):
@@ -25,7 +27,7 @@ class Bucket(Protocol):
     """What the agent asks of a bucket. Everything may raise `BucketError`."""
 
     def get(self, key: str, known: str = "") -> Stored | None:
-        """The object, or None where its version is still `known`. Raises `KeyError` when there is none."""
+        """The object, or None where its version is still `known`. Raises `KeyError` when there is none (that one may see)."""
         ...
 
     def put(self, key: str, data: bytes) -> None:
@@ -61,7 +63,7 @@ class S3:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == NOT_MODIFIED:
                 return None
-            if status == NOT_FOUND:
+            if status in MISSING:
                 raise KeyError(arguments.get("Key")) from error
             raise BucketError(error) from error
         except BotoCoreError as error:
@@ -106,7 +108,7 @@ class Gcs:
         except google.ApiError as error:
             if error.status == NOT_MODIFIED:
                 return None
-            if error.status == NOT_FOUND:
+            if error.status in MISSING:
                 raise KeyError(key) from error
             raise BucketError(error) from error
 
