@@ -33,10 +33,12 @@ NO_REPLY = {b"C": 0x1000, b"H": 0x2000, b"M": 0x4000, b"R": 0x8000, b"T": 0x1000
 NO_REPLY |= {b"L": 0x80, b"B": 0x80000}
 LEFT_OUT = {b"C": 0x1, b"H": 0x2, b"M": 0x4, b"R": 0x8, b"B": 0x10, b"L": 0x20, b"N": 0x40, b"T": 0x200}
 CHILD = """
-import sys, time
+import os, sys, time
 from mailinfra.dkim import milter
 from mailinfra.dkim.signers import pkcs11
 delay, sign = float(sys.argv.pop(1)), pkcs11.Key.sign
+os.dup2(int(sys.argv.pop(1)), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
 def slow(key, digest):
     time.sleep(delay)
     return sign(key, digest)
@@ -247,7 +249,7 @@ def ours(folder: Path, env: dict[str, str], delay: float) -> Iterator[str]:
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
         listener.bind(str(path))
         listener.listen(1024)
-        child = [sys.executable, "-c", CHILD, str(delay), "--config", str(config)]
+        child = [sys.executable, "-c", CHILD, str(delay), str(listener.fileno()), "--config", str(config)]
         start = [
             "sh",
             "-c",

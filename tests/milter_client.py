@@ -122,8 +122,11 @@ class Client:
             codes.append(await self.command(b"L", name + b"\0" + value + b"\0"))
         codes.append(await self.command(b"N"))
         for start in range(0, len(body), CHUNK):
-            codes.append(await self.command(b"B", body[start : start + CHUNK]))
+            code = await self.command(b"B", body[start : start + CHUNK])
             await self.writer.drain()
+            if code == b"s":
+                break  # it wants no more of the body
+            codes.append(code)
         if others := [code for code in codes if code != b"c"]:
             return Outcome(others[0].decode())
         self.writer.write(packet(b"D", b"Ei\x004QUEUEID\0") + packet(b"E"))

@@ -1,5 +1,5 @@
 from mailinfra_components import DkimKeys, MailKeys
-from tests.declared import EC_KEY, declare
+from tests.declared import declare, public_key
 
 
 def test_aws_keys_rotate_are_slow_to_delete_and_sign_in_their_region() -> None:
@@ -71,4 +71,4 @@ def test_dkim_keys_only_sign_and_only_their_public_halves_come_out() -> None:
             "d", {"cloud": "aws", "region": "eu-central-1", "zone": "eu", "generations": generations}
         ).public_keys.apply(public.update)
     )
-    assert public == {"eu-1": EC_KEY, "eu-2": EC_KEY}
+    assert public == {f"eu-{n}": public_key(f"arn:aws:test:::d-{n}") for n in (1, 2)}
