@@ -5,7 +5,7 @@ everything wrong is said at once. Fields that are wrong by themselves are refuse
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from mailinfra import names, network
@@ -32,9 +32,12 @@ SHARED_LABELS = ("mx", "nodes")
 Check = Callable[[Fleet, Places], Iterable[Problem]]
 
 
-def problems(fleet: Fleet, places: Places = PLACES) -> list[Problem]:
-    """Every problem of a fleet whose fields are each well formed, in the order of their paths' fields."""
-    return [problem for check in CHECKS for problem in check(fleet, places)]
+def problems(
+    fleet: Fleet, places: Places = PLACES, sections: frozenset[str] = frozenset(Fleet.model_fields)
+) -> list[Problem]:
+    """Every problem of a fleet whose `sections` (top-level fields) are each well formed. Checks that need
+    another section are left out."""
+    return [problem for check in CHECKS if SECTIONS[check] <= sections for problem in check(fleet, places)]
 
 
 def check_name(fleet: Fleet, places: Places) -> Iterator[Problem]:
@@ -303,7 +306,7 @@ def check_steering(fleet: Fleet, places: Places) -> Iterator[Problem]:
         )
 
 
-def check_dns_accounts(fleet: Fleet, places: Places) -> Iterator[Problem]:
+def check_accounts(fleet: Fleet, places: Places) -> Iterator[Problem]:
     """The accounts that DNS providers and clouds need."""
     parent = fleet.dns.parent
     if parent.provider is ParentProvider.CLOUDFLARE and not parent.account_id:
@@ -440,21 +443,23 @@ def check_name_lengths(fleet: Fleet, places: Places) -> Iterator[Problem]:
             yield _too_long(f"domains[{index}]", worst)
 
 
-CHECKS: tuple[Check, ...] = (
-    check_name,
-    check_domains,
-    check_zones,
-    check_regions,
-    check_groups,
-    check_networks,
-    check_zone_services,
-    check_mx,
-    check_steering,
-    check_dns_accounts,
-    check_placement,
-    check_dkim,
-    check_name_lengths,
-)
+SECTIONS: Mapping[Check, frozenset[str]] = {
+    check_name: frozenset({"name"}),
+    check_domains: frozenset({"domains"}),
+    check_zones: frozenset({"zones", "regions"}),
+    check_regions: frozenset({"zones", "regions"}),
+    check_groups: frozenset({"regions"}),
+    check_networks: frozenset({"regions"}),
+    check_zone_services: frozenset({"zones", "regions", "mx", "residency"}),
+    check_mx: frozenset({"regions", "mx", "dns"}),
+    check_steering: frozenset({"regions", "mx", "dns"}),
+    check_accounts: frozenset({"regions", "dns", "clouds"}),
+    check_placement: frozenset({"regions", "placement"}),
+    check_dkim: frozenset({"regions", "dkim"}),
+    check_name_lengths: frozenset({"domains", "zones", "regions", "dns", "dkim"}),
+}
+"""Each check with the top-level fields that it reads."""
+CHECKS: tuple[Check, ...] = tuple(SECTIONS)
 
 
 def _first_places(items: Sequence[str]) -> dict[str, int]:

@@ -6,11 +6,11 @@
 
 import ipaddress
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mailinfra.errors import ConfigError
+from mailinfra.errors import ConfigError, Problem
 from mailinfra.wording import Words, problem
 
 
@@ -158,7 +158,7 @@ CountryCode = Annotated[
 ZoneLetter = Annotated[str, Field(pattern=r"^[a-z]$"), Words("one lower-case letter")]
 RegionName = Annotated[
     str,
-    Field(pattern=r"^[a-z]+(?:-[a-z]+)+-?\d{1,2}$", max_length=32),
+    Field(pattern=rf"^{LABEL}$", max_length=32),
     Words("a cloud's region name, such as eu-central-1 or europe-west3"),
 ]
 MailAddress = Annotated[
@@ -490,14 +490,34 @@ class Fleet(Model):
 
     @classmethod
     def load(cls, data: Any) -> Self:
-        """The fleet that plain config data declares. Raises ConfigError with every problem found."""
+        """The fleet that plain config data declares. Raises ConfigError with every problem found: of single
+        fields, and of what does not fit together as far as the fields that it hangs on are well formed."""
         from mailinfra.checks import problems
 
+        sections = frozenset(cls.model_fields)
+        found: list[Problem] = []
         try:
             fleet = cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError(problem(cls, item) for item in error.errors()) from None
-        found = problems(fleet)
+            found = [problem(cls, item) for item in error.errors()]
+            if not isinstance(data, dict):
+                raise ConfigError(found) from None
+            sections -= {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+            fleet = cls.of_sections(data, sections)
+        found += problems(fleet, sections=sections)
         if found:
             raise ConfigError(found)
         return fleet
+
+    @classmethod
+    def of_sections(cls, data: dict[str, Any], sections: frozenset[str]) -> Self:
+        """A fleet of only these, well-formed sections; the others are not there, not even their defaults."""
+        values = {}
+        for name in sections & set(data):
+            field = cls.model_fields[name]
+            kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+            values[name] = TypeAdapter(kind).validate_python(data[name])
+        part = cast(Self, cls.model_construct(**values))
+        for name in set(cls.model_fields) - sections:
+            part.__dict__.pop(name, None)  # else its default, which would let checks find fault with it
+        return part
