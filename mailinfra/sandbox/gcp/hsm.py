@@ -12,6 +12,7 @@ import queue
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -117,6 +118,7 @@ class Hsm:
             draft.replace(pins)
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         self._closed = False
+        self._writing = threading.Lock()
         first = self._open()  # alone: it makes the token
         for worker in [None] * (sessions - 1) + [first]:
             self._idle.put(worker)  # the others open when they are first needed
@@ -148,6 +150,8 @@ class Hsm:
             try:
                 with self._worker() as worker:
                     answer = worker.ask({"op": op, **arguments})
+                    if answer.get("kind") == "LookupError" and not last:
+                        raise OSError("it does not see every key")
                 break
             except (OSError, ValueError) as error:
                 if last:
@@ -156,9 +160,15 @@ class Hsm:
             raise HsmError(answer["error"])
         return answer["ok"]
 
+    def _write(self, op: str, **arguments: str) -> str:
+        # SoftHSM's processes tell each other of changes by a counter in a file; two that write at once both read
+        # the same count, and one of them never learns of the other's object.
+        with self._writing:
+            return self._ask(op, **arguments)
+
     def generate(self, key: str, algorithm: str) -> str:
         """Makes the key (hex id, Cloud KMS algorithm); its public half as PEM, "" for a symmetric key."""
-        return self._ask("generate", key=key, algorithm=algorithm)
+        return self._write("generate", key=key, algorithm=algorithm)
 
     def sign(self, key: str, algorithm: str, digest: str) -> str:
         """Base64 signature over a base64 digest. Raises HsmError (no such key, wrong length of the digest)."""
@@ -178,7 +188,7 @@ class Hsm:
 
     def destroy(self, key: str) -> None:
         """Removes the key from the token for good."""
-        self._ask("destroy", key=key)
+        self._write("destroy", key=key)
 
     def close(self) -> None:
         """Ends the sessions; waits for those in use. The token stays on disk."""

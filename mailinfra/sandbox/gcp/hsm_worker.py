@@ -23,7 +23,7 @@ from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.mechanisms import MGF, GCMParams
 from pkcs11.util.ec import encode_ecdsa_signature, encode_named_curve_parameters
 
-TOKEN_LABEL: Final = "mailinfra-gcp"
+LABEL: Final = "mailinfra-gcp"
 _HASHES: Final[dict[str, tuple[Mechanism, MGF, int, bytes]]] = {
     # hash -> PKCS#11 mechanism, mask generation, length in bytes, DER prefix of its DigestInfo (RFC 8017 9.2 note 1)
     "SHA256": (Mechanism.SHA256, MGF.SHA256, 32, bytes.fromhex("3031300d060960864801650304020105000420")),
@@ -65,11 +65,11 @@ def initialise_token(module: str, label: str, so_pin: str) -> None:
 def open_session(module: str, pins: dict[str, str]) -> pkcs11.Session:
     """A logged-in read-write session on the token, which is made at the first call."""
     library = pkcs11.lib(module)
-    if not any(token.label == TOKEN_LABEL for token in library.get_tokens()):
+    if not any(token.label == LABEL for token in library.get_tokens()):
         library.finalize()
-        initialise_token(module, TOKEN_LABEL, pins["so_pin"])
+        initialise_token(module, LABEL, pins["so_pin"])
         library.initialize()
-    token = library.get_token(token_label=TOKEN_LABEL)
+    token = library.get_token(token_label=LABEL)
     if pkcs11.TokenFlag.USER_PIN_INITIALIZED not in token.flags:
         with token.open(rw=True, so_pin=pins["so_pin"]) as officer:
             officer.init_pin(pins["pin"])

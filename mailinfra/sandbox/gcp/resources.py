@@ -5,9 +5,13 @@ under its name in the cloud (`projects/P/zones/Z/instances/N`), and gets the out
 is a `Kind`. Only the operator may call.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from mailinfra.sandbox.gcp.http import ApiError, Request, Router
 from mailinfra.sandbox.gcp.identity import OPERATOR
 from mailinfra.sandbox.gcp.store import Document, Store
+from mailinfra.sandbox.paths import SandboxError
 
 COMPUTE: str = "https://www.googleapis.com/compute/v1/"
 """What a `selfLink` of Compute Engine begins with."""
@@ -25,6 +29,15 @@ def in_use(what: str, by: str) -> ApiError:
         f"The resource '{what}' is already being used by '{by}'",
         reason="resourceInUseByAnotherResource",
     )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the sandbox's other parts refuse comes out as an error of the API."""
+    try:
+        yield
+    except SandboxError as error:
+        raise ApiError(400, f"{type(error).__name__}: {error}", reason="invalid") from error
 
 
 class Kind:
@@ -90,7 +103,8 @@ class Resources:
             document = {"inputs": inputs, "outputs": handler.plan(name, inputs, None)}
             self._store.put(kind, name, document)
         try:
-            handler.apply(name, document, None)
+            with _refusals():
+                handler.apply(name, document, None)
         except BaseException:
             self._store.delete(kind, name)
             raise
@@ -108,7 +122,8 @@ class Resources:
             document = {"inputs": inputs, "outputs": before["outputs"] | handler.plan(name, inputs, before)}
             self._store.put(kind, name, document)
         try:
-            handler.apply(name, document, before)
+            with _refusals():
+                handler.apply(name, document, before)
         except BaseException:
             self._store.put(kind, name, before)
             raise
@@ -119,6 +134,7 @@ class Resources:
         document = self.known(kind, name)
         if user := handler.user(name, document):
             raise in_use(name, user)
-        handler.remove(name, document)
+        with _refusals():
+            handler.remove(name, document)
         self._store.delete(kind, name)
         return {}

@@ -1,5 +1,6 @@
 """The daemon's service `gcp`: Google Cloud on one machine, for the fleet's nodes and for those who provision it."""
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,7 +12,9 @@ from mailinfra.sandbox.gcp.clouddns import ManagedZone, RecordSet
 from mailinfra.sandbox.gcp.compute import Compute
 from mailinfra.sandbox.gcp.http import Server, listen_on_loopback
 from mailinfra.sandbox.gcp.store import Document
+from mailinfra.sandbox.machine import NotRunningError
 from mailinfra.sandbox.model import MachineSpec
+from mailinfra.sandbox.supervisor import NoSuchMachine, Supervisor
 
 ADDRESS: Final = "192.0.2.22"
 """Where the nodes find the APIs, port 443."""
@@ -55,6 +58,37 @@ class DnsNames:
             self._context.call("dns.put_health_check", provider="clouddns", id=name, config=config)
 
 
+class SupervisedMachines:
+    """What Compute Engine asks of the supervisor: a server that it does not know (any more) is made."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def create(self, spec: MachineSpec) -> None:
+        """Boots a server."""
+        self._supervisor.create(spec)
+
+    def update(self, spec: MachineSpec) -> None:
+        """Changes a server in place."""
+        try:
+            self._supervisor.update(spec)
+        except NoSuchMachine:
+            self._supervisor.create(spec)
+
+    def delete(self, machine: str) -> None:
+        """Removes a server and its disk."""
+        self._supervisor.delete(machine)
+
+    def restart(self, machine: str) -> None:
+        """Stops a server; it starts again by itself. One that is down already will start as it is."""
+        with contextlib.suppress(NotRunningError):
+            self._supervisor.kill(machine)
+
+    def delete_volume(self, volume: str) -> None:
+        """Removes a disk that no server has."""
+        self._supervisor.delete_volume(volume)
+
+
 class Service:
     """Cloud KMS, Cloud Storage, IAM, Compute Engine and Cloud DNS; see the modules beside this one."""
 
@@ -70,7 +104,8 @@ class Service:
         """Opens the stores and listens on loopback and, with machines, on 192.0.2.22:443."""
         apis = GoogleApis(context.paths.folder("gcp"))
         self._apis = apis
-        compute = Compute(apis.store, apis.identity, context.supervisor, DnsNames(context))
+        machines = SupervisedMachines(context.supervisor) if context.supervisor else None
+        compute = Compute(apis.store, apis.identity, machines, DnsNames(context))
         for kind, handler in compute.kinds().items():
             apis.resources.add(kind, handler)
 

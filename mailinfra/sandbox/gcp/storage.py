@@ -412,7 +412,8 @@ class Storage:
         key = document["kmsKeyName"].partition("/cryptoKeyVersions/")[0]
         self._check_key(self._bucket(document["bucket"])["project"], key)
         data_key = self._kms.open(key, base64.b64decode(document["dataKey"]), document["file"].encode())
-        return bytes(AESGCM(data_key).decrypt(stored[:_NONCE], stored[_NONCE:], None))
+        content: bytes = AESGCM(data_key).decrypt(stored[:_NONCE], stored[_NONCE:], None)
+        return content
 
     def _upload(self, request: Request, bucket: str) -> Response | Document:
         kind = request.query.get("uploadType", "media")
