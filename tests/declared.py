@@ -1,6 +1,7 @@
 """Runs a Pulumi program under mocks and gives what it declared. For tests of one component alone."""
 
 import base64
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,12 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mailinfra.sandbox.providers.guard import ACCOUNT
 
-EC_KEY = base64.b64encode(
-    ec.derive_private_key(4711, ec.SECP256R1())
-    .public_key()
-    .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-).decode()
-"""The public key that every KMS answers with."""
+
+def public_key(owner: str) -> str:
+    """The public key that a KMS answers with for the key called `owner`: DER, base64."""
+    number = int.from_bytes(hashlib.sha256(owner.encode()).digest()) % (1 << 200) + 1
+    key = ec.derive_private_key(number, ec.SECP256R1()).public_key()
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(spki).decode()
 
 
 @dataclass
@@ -68,11 +70,11 @@ class Program(pulumi.runtime.Mocks):
         """The clouds' answers to look-ups."""
         self.functions.append(args.token)
         answers: dict[str, dict[str, Any]] = {
-            "aws:kms/getPublicKey:getPublicKey": {"publicKey": EC_KEY},
+            "aws:kms/getPublicKey:getPublicKey": {"publicKey": public_key(str(args.args.get("keyId")))},
             "aws:index/getCallerIdentity:getCallerIdentity": {"accountId": ACCOUNT},
             "aws:ec2/getAmi:getAmi": {"id": "ami-1"},
             "gcp:kms/getKMSCryptoKeyVersion:getKMSCryptoKeyVersion": {
-                "publicKeys": [{"pem": pem(EC_KEY), "algorithm": ""}]
+                "publicKeys": [{"pem": pem(public_key(str(args.args.get("cryptoKey")))), "algorithm": ""}]
             },
             "gcp:organizations/getProject:getProject": {"number": "0"},
             "gcp:storage/getProjectServiceAccount:getProjectServiceAccount": {

@@ -282,7 +282,12 @@ class CloudDnsZone:
 
 def nth(values: pulumi.Output[list[str]], number: int) -> pulumi.Output[str]:
     """One of the values."""
-    return values.apply(lambda known: known[number])
+    def one(known: list[str]) -> str:
+        if number >= len(known):
+            raise ValueError(f"found {len(known)} values ({', '.join(known)}) where more than {number} were planned")
+        return known[number]
+
+    return values.apply(one)
 
 
 def all_absolute(names: Sequence[str]) -> list[str]:
