@@ -27,7 +27,7 @@ class Bucket(Protocol):
     """What the agent asks of a bucket. Everything may raise `BucketError`."""
 
     def get(self, key: str, known: str = "") -> Stored | None:
-        """The object, or None where its version is still `known`. Raises `KeyError` when there is none (that one may see)."""
+        """The object, or None where its version is still `known`. Raises `KeyError` when one sees none."""
         ...
 
     def put(self, key: str, data: bytes) -> None:
