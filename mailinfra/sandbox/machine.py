@@ -38,6 +38,10 @@ class BootError(SandboxError):
     """A machine did not come up; the message has the end of its console."""
 
 
+class DiedError(BootError):
+    """A machine ended while it booted."""
+
+
 class NotRunningError(SandboxError):
     """Something was asked of a machine that does not run."""
 
@@ -255,12 +259,13 @@ class Machine:
 
     def _check_boot(self, deadline: float, limit: float) -> None:
         if not self.running():
-            what = "ended while it booted"
-        elif time.monotonic() > deadline:
-            what = f"did not finish its boot in {limit:.0f} s"
-        else:
-            return
-        raise BootError(f"machine {self.spec.id} {what}; its console:\n{self.console_tail()}")
+            raise DiedError(
+                f"machine {self.spec.id} ended while it booted; its console:\n{self.console_tail()}"
+            )
+        if time.monotonic() > deadline:
+            raise BootError(
+                f"machine {self.spec.id} did not finish its boot in {limit:.0f} s; its console:\n{self.console_tail()}"
+            )
 
     def console_tail(self, lines: int = 20) -> str:
         """The last lines of the console."""

@@ -283,7 +283,7 @@ class Network:
         _ip(self.router, f"addr replace {address}/{length} dev lo{nodad}")
 
     def attach(self, spec: MachineSpec) -> None:
-        """Make the machine's namespace, cable and routes, and apply its firewall and address mapping."""
+        """Make the machine's namespace, cable and routes, and apply its firewall. See `map_address` for the rest."""
         if not _MACHINE_ID.fullmatch(spec.id):
             raise NetworkError(f"machine id {spec.id!r}: allowed are at most 63 of a-z, 0-9 and '-'")
         interface = self.prefix + hashlib.sha256(spec.id.encode()).hexdigest()[:8]
@@ -333,9 +333,6 @@ class Network:
                 firewall=spec.firewall,
                 egress_port_25=spec.egress_port_25,
             )
-            if spec.public_ipv4 and spec.public_ipv4 not in self._mapping:
-                self._mapping[spec.public_ipv4] = spec.private_ipv4
-                self._state.save({"mapping": self._mapping})
             self._apply()
 
     def detach(self, machine: str) -> None:

@@ -11,16 +11,15 @@ from pathlib import Path
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot (field 22 of /proc/<pid>/stat, proc(5)); None if it
-    is gone.
+    """When a process started, in clock ticks since boot (field 22 of /proc/<pid>/stat, proc(5)); None if
+    there is none.
 
-    A zombie counts as gone.
+    A process that ended and was not waited for yet still has one.
     """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def children(pid: int) -> list[int]:
@@ -61,8 +60,8 @@ class Process:
         write_atomic(path, json.dumps(asdict(self)))
 
     def alive(self) -> bool:
-        """Whether this very process still lives."""
-        return start_time(self.pid) == self.started
+        """Whether this very process still lives, any of its threads."""
+        return not self.wait(0)
 
     def send(self, number: int) -> bool:
         """Send a signal to this very process, never to a later one with the same id. False if it is gone."""
@@ -72,7 +71,7 @@ class Process:
             return False
         try:
             # The descriptor pins the id; only now is the comparison worth something.
-            if not self.alive():
+            if start_time(self.pid) != self.started:
                 return False
             signal.pidfd_send_signal(descriptor, number)
         except ProcessLookupError:
@@ -88,7 +87,7 @@ class Process:
         except ProcessLookupError:
             return True
         try:
-            if not self.alive():
+            if start_time(self.pid) != self.started:
                 return True
             poll = select.poll()
             poll.register(descriptor, select.POLLIN)

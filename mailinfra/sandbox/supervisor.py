@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mailinfra.sandbox import disks
-from mailinfra.sandbox.machine import BootError, Executed, Machine, NotRunningError, cgroups, clean_up_machine
+from mailinfra.sandbox.machine import DiedError, Executed, Machine, NotRunningError, cgroups, clean_up_machine
 from mailinfra.sandbox.model import FirewallRule, MachineFile, MachineSpec
 from mailinfra.sandbox.network import Network
 from mailinfra.sandbox.paths import Paths, SandboxError
@@ -129,6 +129,9 @@ class Supervisor:
             self._check_addresses(spec)
             watch = self._add(spec)
             self._save()
+        # Once only: the mapping can be changed while the machine lives, and outlives its restarts.
+        if spec.public_ipv4:
+            self._network.map_address(spec.public_ipv4, spec.private_ipv4)
         self._start(watch)
         return self.get(spec.id)
 
@@ -359,7 +362,8 @@ class Supervisor:
                     return
                 deaths += 1
                 watch.machine.kill()
-                if deaths >= QUICK_DEATHS or not isinstance(error, BootError):
+                # One that hangs would hang again, or skip what it did not finish; one that died may have been killed.
+                if deaths >= QUICK_DEATHS or not isinstance(error, DiedError):
                     self._set(watch, "failed", str(error))
                     watch.unwanted.wait()
                     return
