@@ -50,7 +50,7 @@ def test_a_zone_has_name_servers_and_a_key(call: Call) -> None:
     assert zone == {
         "zone": "example.test.",
         "provider": "route53",
-        "name_servers": ["ns1.route53.test.", "ns2.route53.test."],
+        "name_servers": [f"ns{n}.route53.test." for n in (1, 2, 3, 4)],
         "addresses": ["192.0.2.12"],
         "dnssec": False,
     }

@@ -129,9 +129,11 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
 
 
-def name_servers(provider: Provider) -> tuple[str, str]:
+def name_servers(provider: Provider) -> tuple[str, ...]:
     """The names of a provider's name servers."""
-    return f"ns1.{provider}.{TLD}", f"ns2.{provider}.{TLD}"
+    # As many as the real one gives: programs count on it.
+    count = 2 if provider == "cloudflare" else 4
+    return tuple(f"ns{number}.{provider}.{TLD}" for number in range(1, count + 1))
 
 
 def _soa(primary: str) -> str:
@@ -143,11 +145,11 @@ def plan(declared: Declared) -> Plan:
     out = Plan()
     for zone in declared.zones:
         translated = translate(zone, declared)
-        primary, secondary = name_servers(zone.provider)
-        apex = RRset(zone.name, "NS", STATIC_TTL, (primary, secondary))
+        servers = name_servers(zone.provider)
+        apex = RRset(zone.name, "NS", STATIC_TTL, servers)
         rrsets = (apex, *translated.rrsets)
         check_zone(zone.name, rrsets)
-        out.zones[zone.provider, zone.name] = Served(_soa(primary), rrsets, zone.key if zone.signed else None)
+        out.zones[zone.provider, zone.name] = Served(_soa(servers[0]), rrsets, zone.key if zone.signed else None)
         out.probes.update(translated.probes)
         out.warnings.extend(translated.warnings)
     for name, rrsets in _system(declared).items():
