@@ -4,15 +4,24 @@ AWS gives user-data 16 KiB, and the modules are more than that however they are 
 names the software by its SHA-256 and takes it from its region's control bucket.
 """
 
+import ast
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+PROGRAMS = (
+    "mailinfra.dkim.milter",
+    "mailinfra.dkim.signers.aws",
+    "mailinfra.dkim.signers.gcp",
+    "mailinfra.node.agent.__main__",
+    "mailinfra.node.agent.sts",
+    "mailinfra.node.homeward",
+)
+"""What runs on nodes, and what those load by name. All that they import of this package goes with them."""
 ROOT = Path(__file__).parents[2]
-SHIPPED = ("mailinfra/dkim", "mailinfra/node/agent", "mailinfra/node/homeward.py")
-"""What runs on nodes: folders, with all modules below them, and single modules."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +39,34 @@ class Software:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
+def _path(module: str) -> Path | None:
+    """Where a module's source lies below `ROOT`, or None when it is no module of this package."""
+    place = Path(*module.split("."))
+    candidates = (place.with_suffix(".py"), place / "__init__.py")
+    return next((path for path in candidates if module.startswith("mailinfra") and (ROOT / path).is_file()), None)
+
+
+def _imports(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (item.name for item in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            # A name that is imported from a package may be a module of it.
+            yield from (f"{node.module}.{item.name}" for item in node.names)
+
+
 @cache
 def software() -> Software:
     """The software of every node of every fleet, of this version of the library."""
-    places = [ROOT / name for name in SHIPPED]
-    paths = [path for place in places for path in (place.rglob("*.py") if place.is_dir() else [place])]
-    sources = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
-    # The packages around them, without what a node has no use for.
-    sources |= {"mailinfra/__init__.py": "", "mailinfra/node/__init__.py": ""}
+    # The packages around the programs, without what a node has no use for.
+    sources = {"mailinfra/__init__.py": "", "mailinfra/node/__init__.py": ""}
+    todo = list(PROGRAMS)
+    while todo:
+        module = todo.pop()
+        path = _path(module)
+        if path and str(path) not in sources:
+            sources[str(path)] = (ROOT / path).read_text(encoding="utf-8")
+            todo += [module.rpartition(".")[0], *_imports(sources[str(path)])]
     text = json.dumps(sources, sort_keys=True, indent=0) + "\n"
     return Software(f"node/{hashlib.sha256(text.encode()).hexdigest()[:16]}.json", text)
