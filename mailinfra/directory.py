@@ -303,6 +303,7 @@ class _UnreadableError(Exception):
         self.line, self.found, self.allowed = line, found, allowed
 
 
+_AS_MANY = "as many; a cell with a comma in it, as a password hash has, in double quotes"
 _FIELDS = frozenset(User.model_fields) | frozenset(Group.model_fields)
 
 
@@ -314,7 +315,7 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
         for row in reader:
             if None in row or None in row.values():
                 raise _UnreadableError(
-                    reader.line_num, "a line with more or fewer cells than the header", "as many"
+                    reader.line_num, "a line with more or fewer cells than the header", _AS_MANY
                 )
             cells = {name: value.strip() for name, value in row.items() if value.strip()}
             data: dict[str, Any] = {name: value for name, value in cells.items() if name in _FIELDS}
@@ -326,7 +327,7 @@ def _csv(text: str) -> Iterator[tuple[int, Any]]:
                 data["attributes"] = attributes
             yield reader.line_num, data
     except csv.Error as error:
-        raise _UnreadableError(reader.line_num, str(error), "CSV as RFC 4180 has it") from None
+        raise _UnreadableError(reader.line_num + 1, str(error), "CSV as RFC 4180 has it") from None
 
 
 def _jsonl(text: str) -> Iterator[tuple[int, Any]]:
