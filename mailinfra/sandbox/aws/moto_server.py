@@ -69,6 +69,12 @@ def _image(image: Image) -> dict[str, Any]:
     }
 
 
+def replace(owner: Any, name: str, function: Any) -> None:
+    """Put a function of ours in the place of one of moto's; an AttributeError when moto has none of that name."""
+    getattr(owner, name)
+    setattr(owner, name, function)
+
+
 def addresses_from_documentation_ranges() -> None:
     """Make moto's EC2 give out addresses of the sandbox's ranges instead of random ones."""
     import ipaddress
@@ -104,7 +110,7 @@ def addresses_from_documentation_ranges() -> None:
         (elastic_ip_addresses, "random_ip", public_address),
         (vpcs, "random_ipv6_cidr", ipv6_block),
     ):
-        setattr(module, name, function)
+        replace(module, name, function)
 
 
 def kms_signs_digests() -> None:
@@ -153,7 +159,7 @@ def kms_signs_digests() -> None:
         (KmsResponse, "sign", wrap_action),
         (KmsResponse, "verify", wrap_action),
     ):
-        setattr(cls, name, wrap(getattr(cls, name)))
+        replace(cls, name, wrap(getattr(cls, name)))
 
 
 def record_sets_by_identity() -> None:
@@ -187,9 +193,26 @@ def record_sets_by_identity() -> None:
                 if (found.name.rstrip("."), found.type, found.set_identifier) not in deleted
             ]
 
-    Route53Backend.change_resource_record_sets = change
-    FakeZone.delete_rrset_by_id = lambda self, set_identifier: None
-    FakeZone.delete_rrset = lambda self, rrset: None
+    def nothing(self: Any, _: Any) -> None:
+        """`change` deletes."""
+
+    for owner, name, function in (
+        (Route53Backend, "change_resource_record_sets", change),
+        (FakeZone, "delete_rrset_by_id", nothing),
+        (FakeZone, "delete_rrset", nothing),
+    ):
+        replace(owner, name, function)
+
+
+def bucket_policies_elsewhere() -> None:
+    """Keep moto from judging by bucket policies: it looks at no conditions, so "deny without TLS" denies all."""
+    from moto.iam.access_control import PermissionResult
+    from moto.s3.models import FakeBucket
+
+    def get_permission(self: Any, action: str, resource: str) -> Any:
+        return PermissionResult.NEUTRAL
+
+    replace(FakeBucket, "get_permission", get_permission)
 
 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -227,6 +250,7 @@ def main(folder: Path) -> int:
     addresses_from_documentation_ranges()
     kms_signs_digests()
     record_sets_by_identity()
+    bucket_policies_elsewhere()
     server = make_server(
         "127.0.0.1",
         0,

@@ -20,7 +20,7 @@ from mailinfra.sandbox.control import ControlClient, ControlError
 from mailinfra.sandbox.paths import Paths
 from mailinfra.sandbox.providers import faults
 from mailinfra.sandbox.providers.checks import Failure, check
-from mailinfra.sandbox.providers.diffs import Change, Rules, diff, project
+from mailinfra.sandbox.providers.diffs import Change, Rules, diff, project, same
 from mailinfra.sandbox.providers.errors import ProviderError, Unfinished
 from mailinfra.sandbox.providers.schema import Schema, Sdk, UnknownTypeError
 from mailinfra.sandbox.providers.values import UNKNOWN, Object, without_none
@@ -339,19 +339,9 @@ class SandboxProvider:
         found = self._run("read", token, self.adapter(token).read, call)
         if found is None:
             return None
-        found = without_none(found)
-        rules = self._rules(token)
+        found = self._settle(schema, old_inputs, found)
         if old_inputs:
-            found = {
-                key: project(value, old_inputs[key], schema.inputs[key].type, schema.objects)
-                if key in old_inputs and key in schema.inputs
-                else value
-                for key, value in found.items()
-            }
             inputs = {key: found.get(key, value) for key, value in old_inputs.items()}
-            drifted = {change.root for change in diff(old_inputs, inputs, schema, rules)}
-            inputs = {key: inputs[key] if key in drifted else value for key, value in old_inputs.items()}
-            found = {**found, **{key: inputs[key] for key in old_inputs if key in found}}
         else:
             inputs = {key: value for key, value in found.items() if key in schema.inputs}
         return inputs, self._state(schema, inputs, {**state, **found})
@@ -409,11 +399,25 @@ class SandboxProvider:
             return {}, failures
         result = self._run("invoke", token, handler, self.cloud, arguments)
         _require_known(token, result, function.outputs)
-        return dict(result), []
+        return result, []
+
+    def _settle(self, schema: Schema, inputs: Object, found: Object) -> Object:
+        """What a cloud answered, each input in the spelling that it was given in if both mean the same."""
+        rules = self._rules(schema.token)
+        settled: Object = {}
+        for key, value in without_none(found).items():
+            given = inputs.get(key)
+            if given is not None and key in schema.inputs:
+                value = project(value, given, schema.inputs[key].type, schema.objects)  # noqa: PLW2901
+                settled[key] = given if same(given, value, key, rules) else value
+            else:
+                settled[key] = value
+        return settled
 
     def _state(self, schema: Schema, inputs: Object, outputs: Object) -> Object:
         _require_known(schema.token, outputs, schema.outputs | schema.inputs.keys())
-        return without_none({**_visible(schema, inputs), **_visible(schema, outputs)})
+        settled = self._settle(schema, inputs, outputs)
+        return {**_visible(schema, without_none(inputs)), **_visible(schema, settled)}
 
     def _run(self, operation: str, token: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call into a cloud; whatever it raises comes out as one line, what nobody foresaw also goes to a log."""

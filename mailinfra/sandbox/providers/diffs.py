@@ -44,7 +44,7 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any], schema: Schema, rules: 
             continue
         known = schema.inputs.get(root)
         before, after = old.get(root), new.get(root)
-        if _same(before, after, root, rules):
+        if same(before, after, root, rules):
             continue
         forces = root in rules.replaces or (
             known is not None and known.forces_new and root not in rules.keeps
@@ -72,7 +72,8 @@ def project(found: Any, given: Any, known: Type, objects: Mapping[str, dict[str,
     return found
 
 
-def _same(before: Any, after: Any, root: str, rules: Rules) -> bool:
+def same(before: Any, after: Any, root: str, rules: Rules) -> bool:
+    """Whether two values of the input `root` mean the same to the cloud."""
     if before == after and type(before) is type(after):
         return True
     if root in rules.unordered and isinstance(before, list) and isinstance(after, list):

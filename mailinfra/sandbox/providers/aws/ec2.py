@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mailinfra.sandbox.providers.aws.cloud import AwsAdapter, removed_tags, tag_list
+from mailinfra.sandbox.providers.aws.adapter import AwsAdapter, removed_tags, tag_list
 from mailinfra.sandbox.providers.base import Call
 from mailinfra.sandbox.providers.values import Object
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mailinfra.sandbox.aws.moto_server import ACCOUNT
-from mailinfra.sandbox.providers.aws.cloud import arn, region_of, tag_list, tag_outputs
+from mailinfra.sandbox.providers.aws.adapter import arn, region_of, tag_list, tag_outputs
 from mailinfra.sandbox.providers.aws.ec2 import Ec2Adapter, given
 from mailinfra.sandbox.providers.base import Call
 from mailinfra.sandbox.providers.checks import Failure

@@ -5,7 +5,7 @@ import binascii
 import gzip
 from typing import Any
 
-from mailinfra.sandbox.providers.aws.cloud import arn, known, region_of, tag_outputs
+from mailinfra.sandbox.providers.aws.adapter import arn, known, region_of, tag_outputs
 from mailinfra.sandbox.providers.aws.ec2 import Ec2Adapter, given
 from mailinfra.sandbox.providers.aws.ec2_machines import ipv6_addresses
 from mailinfra.sandbox.providers.base import Call, unique

@@ -3,12 +3,14 @@
 from typing import Any
 
 from mailinfra.sandbox.aws.moto_server import ACCOUNT
-from mailinfra.sandbox.providers.aws.cloud import arn, tag_outputs
+from mailinfra.sandbox.providers.aws.adapter import arn, tag_outputs
 from mailinfra.sandbox.providers.aws.ec2 import Ec2Adapter, given
 from mailinfra.sandbox.providers.base import Call
 from mailinfra.sandbox.providers.diffs import Rules
 from mailinfra.sandbox.providers.errors import ProviderError
 from mailinfra.sandbox.providers.values import Object
+
+_BOUND = {"associating", "associated"}
 
 
 class Vpc(Ec2Adapter):
@@ -51,12 +53,12 @@ class Vpc(Ec2Adapter):
                 api.modify_vpc_attribute(VpcId=call.id, **{argument: {"Value": call.inputs[name]}})
 
     def change(self, api: Any, call: Call) -> None:
-        self.set_up(api, call)
         if call.changed("assignGeneratedIpv6CidrBlock"):
             if call.inputs.get("assignGeneratedIpv6CidrBlock"):
                 api.associate_vpc_cidr_block(VpcId=call.id, AmazonProvidedIpv6CidrBlock=True)
             elif association := call.state.get("ipv6AssociationId"):
                 api.disassociate_vpc_cidr_block(AssociationId=association)
+        self.set_up(api, call)
         self.change_tags(api, call)
 
     def find(self, api: Any, call: Call) -> Object | None:
@@ -69,11 +71,7 @@ class Vpc(Ec2Adapter):
             Filters=[*by_vpc, {"Name": "association.main", "Values": ["true"]}]
         )
         lists = api.describe_network_acls(Filters=[*by_vpc, {"Name": "default", "Values": ["true"]}])
-        six = [
-            entry
-            for entry in vpc.get("Ipv6CidrBlockAssociationSet", [])
-            if entry["Ipv6CidrBlockState"]["State"] == "associated"
-        ]
+        six = _ipv6_blocks(api, call.id)
         main = next((table["RouteTableId"] for table in tables["RouteTables"]), None)
         attributes = {
             name: api.describe_vpc_attribute(VpcId=call.id, Attribute=name)[name[0].upper() + name[1:]][
@@ -100,6 +98,11 @@ class Vpc(Ec2Adapter):
 
     def remove(self, api: Any, call: Call) -> None:
         api.delete_vpc(VpcId=call.id)
+
+
+def _ipv6_blocks(api: Any, vpc: str) -> list[Object]:
+    found = api.describe_vpcs(VpcIds=[vpc])["Vpcs"][0].get("Ipv6CidrBlockAssociationSet", [])
+    return [entry for entry in found if entry["Ipv6CidrBlockState"]["State"] in _BOUND]
 
 
 class Subnet(Ec2Adapter):
@@ -149,7 +152,7 @@ class Subnet(Ec2Adapter):
         six = [
             entry
             for entry in subnet.get("Ipv6CidrBlockAssociationSet", [])
-            if entry["Ipv6CidrBlockState"]["State"] == "associated"
+            if entry["Ipv6CidrBlockState"]["State"] in _BOUND
         ]
         return {
             "arn": arn(call, "ec2", f"subnet/{call.id}"),

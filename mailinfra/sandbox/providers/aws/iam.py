@@ -5,7 +5,7 @@ import urllib.parse
 from typing import Any
 
 from mailinfra.sandbox.aws.moto_server import ACCOUNT
-from mailinfra.sandbox.providers.aws.cloud import (
+from mailinfra.sandbox.providers.aws.adapter import (
     AwsAdapter,
     known,
     removed_tags,

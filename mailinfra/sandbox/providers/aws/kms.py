@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mailinfra.sandbox.providers.aws.cloud import (
+from mailinfra.sandbox.providers.aws.adapter import (
     AwsAdapter,
     known,
     region_of,

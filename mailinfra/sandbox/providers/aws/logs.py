@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mailinfra.sandbox.providers.aws.cloud import AwsAdapter, arn, removed_tags
+from mailinfra.sandbox.providers.aws.adapter import AwsAdapter, arn, removed_tags
 from mailinfra.sandbox.providers.base import Call
 from mailinfra.sandbox.providers.diffs import Rules
 from mailinfra.sandbox.providers.values import Object

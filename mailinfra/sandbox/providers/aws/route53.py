@@ -7,7 +7,7 @@ is kept in a tag of the zone.
 import uuid
 from typing import Any
 
-from mailinfra.sandbox.providers.aws.cloud import (
+from mailinfra.sandbox.providers.aws.adapter import (
     AwsAdapter,
     known,
     removed_tags,

@@ -5,7 +5,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from mailinfra.sandbox.providers.aws.cloud import AwsAdapter, region_of, tag_list, tag_outputs
+from mailinfra.sandbox.providers.aws.adapter import AwsAdapter, region_of, tag_list, tag_outputs
 from mailinfra.sandbox.providers.base import Call
 from mailinfra.sandbox.providers.checks import Failure
 from mailinfra.sandbox.providers.diffs import Rules
