@@ -1,18 +1,28 @@
 """A small fleet of real nodes for the node tests, made by hand: no Pulumi, only what the nodes themselves need."""
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from argon2 import PasswordHasher
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mailinfra.fleet import Cloud, Residency, Role, TlsVersion
+from mailinfra.node.agent.bucket import Stored
+from mailinfra.node.agent.issuer import certificate
+from mailinfra.node.agent.node import Node, load
+from mailinfra.node.agent.trust import anchors, pem, spki
 from mailinfra.node.anchors import anchor_pem
-from mailinfra.node.bootstrap import compressed, render
+from mailinfra.node.bootstrap import compressed, node_config, render
 from mailinfra.node.pack import software
 from mailinfra.node.spec import NodeSpec, SigningKey
 from mailinfra.sandbox.control import ControlClient
@@ -20,6 +30,9 @@ from mailinfra.sandbox.model import FirewallRule, MachineSpec
 
 DOMAIN = "example.test"
 PASSWORD = "correct horse 7"
+NODES = "eu-central-1.nodes.example.test"
+HOST = f"edge-1.{NODES}"
+PERMITTED = (NODES, "mx.example.test", "imap.eu.example.test")
 WORLD = ("0.0.0.0/0", "::/0")
 AWS_KEYS: dict[str, Any] = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
@@ -57,6 +70,78 @@ def node_spec(roles: Iterable[str], cloud: Cloud = Cloud.AWS, **changes: Any) ->
         endpoints={},
     )
     return replace(spec, **changes)
+
+
+class Authority:
+    """A region's CA key, here in memory, and its anchor."""
+
+    def __init__(
+        self,
+        name: str = "test eu-central-1",
+        names: tuple[str, ...] = PERMITTED,
+        key: ec.EllipticCurvePrivateKey | None = None,
+    ) -> None:
+        self.key = key or ec.generate_private_key(ec.SECP256R1())
+        self.text = anchor_pem(name, spki(self.key.public_key()), names)
+        self.anchor = anchors(self.text.encode())[0]
+
+    def sign(self, data: bytes) -> bytes:
+        """What KMS would do."""
+        return self.key.sign(data, ec.ECDSA(hashes.SHA256()))
+
+    def issue(self, folder: Path, name: str, *names: str) -> tuple[Path, Path]:
+        """A certificate with its anchor, and its key, as files; without the issuer's own checks."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        entitled = names or (HOST,)
+        unchecked = Authority(self.anchor.subject.rfc4514_string().removeprefix("CN="), ("test",))
+        unchecked.key = self.key
+        unchecked.anchor = anchors(
+            anchor_pem(
+                self.anchor.subject.rfc4514_string().removeprefix("CN="),
+                spki(self.key.public_key()),
+                ("test",),
+            ).encode()
+        )[0]
+        leaf = certificate(unchecked.anchor, unchecked.sign, key.public_key(), entitled, datetime.now(UTC))
+        cert, secret = folder / f"{name}.pem", folder / f"{name}.key"
+        cert.write_bytes(pem(leaf) + self.text.encode())
+        secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return cert, secret
+
+
+class MemoryBucket:
+    """A control bucket in memory."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.puts = 0
+
+    def get(self, key: str, known: str = "") -> Stored | None:
+        """See `mailinfra.node.agent.bucket.Bucket`."""
+        data = self.objects[key]
+        version = hashlib.sha256(data).hexdigest()
+        return None if version == known else Stored(data, version)
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `mailinfra.node.agent.bucket.Bucket`."""
+        self.objects[key] = data
+        self.puts += 1
+
+    def list(self, prefix: str) -> dict[str, str]:
+        """See `mailinfra.node.agent.bucket.Bucket`."""
+        found = {key: data for key, data in self.objects.items() if key.startswith(prefix)}
+        return {key: hashlib.sha256(data).hexdigest() for key, data in found.items()}
+
+
+def agent_node(folder: Path, roles: Iterable[str] = ("mx",), **changes: Any) -> Node:
+    """A node as its agent sees it, with its state in a folder."""
+    config = folder / "node.json"
+    config.write_text(json.dumps({**node_config(node_spec(roles)), "state": str(folder)}))
+    node = load(config)
+    config.unlink()
+    node.tls.mkdir(exist_ok=True)
+    (folder / "directory").mkdir(exist_ok=True)
+    return replace(node, **changes)
 
 
 @dataclass
