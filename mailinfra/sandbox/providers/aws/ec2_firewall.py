@@ -253,30 +253,23 @@ class ManagedPrefixList(Ec2Adapter):
 
     def change(self, api: Any, call: Call) -> None:
         with call.cloud.locks.of(call.id):
-            current = api.describe_managed_prefix_lists(PrefixListIds=[call.id])["PrefixLists"][0]
-            if call.changed("name", "maxEntries"):
-                api.modify_managed_prefix_list(
-                    PrefixListId=call.id,
-                    PrefixListName=call.inputs["name"],
-                    MaxEntries=call.inputs["maxEntries"],
-                    CurrentVersion=current["Version"],
-                )
-                current = api.describe_managed_prefix_lists(PrefixListIds=[call.id])["PrefixLists"][0]
             if call.changed("entries") and "entries" in call.inputs:
-                change_entries(api, call.id, current["Version"], call.inputs["entries"])
+                change_entries(api, call.id, call.inputs["entries"])
+            if call.changed("name", "maxEntries"):
+                modify_list(
+                    api, call.id, PrefixListName=call.inputs["name"], MaxEntries=call.inputs["maxEntries"]
+                )
         self.change_tags(api, call)
         call.cloud.machines.sync(region_of(call))
 
     def find(self, api: Any, call: Call) -> Object | None:
-        found = api.describe_managed_prefix_lists(PrefixListIds=[call.id])["PrefixLists"]
-        if not found:
+        prefix_list = _list(api, call.id)
+        if prefix_list is None:
             return None
-        prefix_list = found[0]
         return {
             "arn": prefix_list["PrefixListArn"],
             "name": prefix_list["PrefixListName"],
             "addressFamily": prefix_list["AddressFamily"],
-            "maxEntries": prefix_list["MaxEntries"],
             "ownerId": prefix_list.get("OwnerId", ACCOUNT),
             "version": prefix_list["Version"],
             "entries": [
@@ -303,16 +296,32 @@ def entries_of(api: Any, identifier: str) -> list[Object]:
     return [entry for page in pages for entry in page.get("Entries", [])]
 
 
-def change_entries(api: Any, identifier: str, version: int, wanted: list[Object]) -> None:
+def _list(api: Any, identifier: str) -> Object | None:
+    found = api.describe_managed_prefix_lists(PrefixListIds=[identifier])["PrefixLists"]
+    # A deleted list is still described for a while.
+    return next((entry for entry in found if not entry["State"].startswith("delete")), None)
+
+
+def modify_list(api: Any, identifier: str, **changes: Any) -> None:
+    """Change a prefix list as it is now. The caller holds the list's lock: EC2 refuses changes of an old version."""
+    current = _list(api, identifier)
+    if current is None:
+        raise ProviderError(f"prefix list {identifier} does not exist")
+    name = current["PrefixListName"]  # moto forgets it unless it is repeated.
+    api.modify_managed_prefix_list(
+        PrefixListId=identifier, CurrentVersion=current["Version"], **{"PrefixListName": name, **changes}
+    )
+
+
+def change_entries(api: Any, identifier: str, wanted: list[Object]) -> None:
     """Bring a prefix list's entries to those wanted, in one change."""
     now = {entry["Cidr"]: entry.get("Description") or "" for entry in entries_of(api, identifier)}
     then = {entry["cidr"]: entry.get("description") or "" for entry in wanted}
     added = [_entry(entry) for entry in wanted if now.get(entry["cidr"]) != (entry.get("description") or "")]
     removed = [{"Cidr": cidr} for cidr, text in now.items() if then.get(cidr) != text]
-    changes = {"AddEntries": added, "RemoveEntries": removed}
-    changes = {key: value for key, value in changes.items() if value}
+    changes = {key: value for key, value in (("AddEntries", added), ("RemoveEntries", removed)) if value}
     if changes:
-        api.modify_managed_prefix_list(PrefixListId=identifier, CurrentVersion=version, **changes)
+        modify_list(api, identifier, **changes)
 
 
 class ManagedPrefixListEntry(Ec2Adapter):
