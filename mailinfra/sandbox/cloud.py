@@ -251,9 +251,9 @@ def _machine_methods(supervisor: Supervisor) -> dict[str, Method]:
     def statuses() -> list[dict[str, Any]]:
         return [status.to_json() for status in supervisor.statuses()]
 
-    def kill(id: str) -> None:
+    def kill(id: str, dead_seconds: float = 0) -> None:
         with _translated():
-            supervisor.kill(id)
+            supervisor.kill(id, dead_seconds)
 
     def execute(id: str, command: list[str], timeout: float = 60, stdin: str = "") -> dict[str, Any]:
         with _translated():

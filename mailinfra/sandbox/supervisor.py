@@ -74,6 +74,7 @@ class _Watch:
         self.reason = ""
         self.boots = 0
         self.boot_seconds: float | None = None
+        self.dead_seconds = 0.0
         self.unwanted = threading.Event()
         self.thread: threading.Thread | None = None
 
@@ -276,9 +277,9 @@ class Supervisor:
         except subprocess.TimeoutExpired:
             raise SandboxError(f"`{' '.join(command)}` on {machine} took longer than {timeout:g} s") from None
 
-    def kill(self, machine: str) -> None:
-        """Cut the machine's power. It comes back by itself after the restart delay. Raises
-        `NotRunningError`.
+    def kill(self, machine: str, dead_seconds: float = 0) -> None:
+        """Cut the machine's power. It comes back by itself after the restart delay, or after `dead_seconds`
+        when that is longer. Raises `NotRunningError`.
         """
         with self._changed:
             watch = self._watch(machine)
@@ -286,6 +287,7 @@ class Supervisor:
             raise NotRunningError(f"machine {machine} does not run")
         with self._changed:
             watch.state, watch.reason = "pending", "killed"
+            watch.dead_seconds = dead_seconds
             self._changed.notify_all()
         watch.machine.kill()
 
@@ -381,7 +383,8 @@ class Supervisor:
                 watch.unwanted.wait()
                 return
             self._set(watch, "pending", "it died; it is restarted")
-            watch.unwanted.wait(self._restart_delay)
+            watch.unwanted.wait(max(self._restart_delay, watch.dead_seconds))
+            watch.dead_seconds = 0.0
 
     def _bring_up(self, watch: _Watch) -> str:
         machine = watch.machine
