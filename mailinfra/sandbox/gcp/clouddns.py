@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mailinfra.sandbox.gcp.http import ApiError
-from mailinfra.sandbox.gcp.resources import Kind, relative
+from mailinfra.sandbox.gcp.resources import COMPUTE, Kind, relative
 from mailinfra.sandbox.gcp.store import Document, Store, now, timestamp
 
 Call = Callable[..., Any]
@@ -157,7 +157,8 @@ def _policy(policy: Document) -> Document:
             "trickleTraffic": backup.get("trickleRatio", 0),
         }
     if check := policy.get("healthCheck"):
-        rest["healthCheck"] = check
+        # A health check may be named by its id; the API knows it by its link.
+        rest["healthCheck"] = COMPUTE + check.removeprefix(COMPUTE)
     return rest
 
 
