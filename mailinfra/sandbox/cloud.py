@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from mailinfra.sandbox import disks, network, rootfs
+from mailinfra.sandbox import disks, network, rootfs, setup
 from mailinfra.sandbox.context import Context, Method, Service, StateFile
 from mailinfra.sandbox.control import (
     Conflict,
@@ -318,6 +318,8 @@ def start_cloud(
     _end(Process.load(paths.daemon_pid))
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     if with_machines:
+        if (raised := setup.raise_limits()) is not None:
+            progress(f"kernel limit raised, {raised}", 0.0)
         for image in rootfs.LAYERS:
             rootfs.ensure(image, paths.cache, progress)
     command = [sys.executable, "-m", "mailinfra.sandbox.cloud", "--name", paths.name, "--parts", *parts]

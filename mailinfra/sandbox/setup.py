@@ -20,6 +20,9 @@ _SOFTHSM = (
 )
 
 
+INOTIFY_INSTANCES = 4096
+
+
 @dataclass(frozen=True)
 class Need:
     """A thing that must be on the host: how to see it, the Debian package that has it, what it is needed
@@ -88,6 +91,21 @@ def _loads(module: str) -> bool:
     if shutil.which("modprobe") is None:
         return False
     return subprocess.run(["modprobe", module], capture_output=True, check=False).returncode == 0
+
+
+def raise_limits() -> str | None:
+    """Raise the kernel limit that a dozen machines would hit; what was changed, None if nothing had to be.
+
+    Each machine's systemd, D-Bus and journal hold about seven inotify instances, all of them root's, of whom the
+    kernel allows 128 by default (inotify(7)); beyond that a boot hangs half-way. The limit stays raised: it costs
+    nothing, and other programs may have come to need it meanwhile.
+    """
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    found = int(limit.read_text())
+    if found >= INOTIFY_INSTANCES:
+        return None
+    limit.write_text(f"{INOTIFY_INSTANCES}\n")
+    return f"fs.inotify.max_user_instances: {found} -> {INOTIFY_INSTANCES}"
 
 
 def ensure(progress: Callable[[str], None], want_machines: bool = True) -> Readiness:
