@@ -294,6 +294,13 @@ def check_steering(fleet: Fleet, places: Places) -> Iterator[Problem]:
             )
         low, high = able.weight_range
         for number, region in enumerate(fleet.regions):
+            nodes = sum(group.count for group in region.groups if Role.MX in group.roles)
+            if nodes > able.answers_limit:
+                yield Problem(
+                    f"regions[{number}].groups",
+                    f"{nodes} mx nodes",
+                    f"at most {able.answers_limit} in a region: {item.provider.value} takes no more for one name",
+                )
             if not low <= region.weight <= high:
                 yield Problem(
                     f"regions[{number}].weight",

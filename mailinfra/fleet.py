@@ -237,7 +237,8 @@ class Region(Model):
     """The letters of the availability zones that nodes are spread over, in this order. Empty: two that the
     region has. Changing them replaces nodes."""
     weight: int = Field(default=100, ge=0, le=255)
-    """Its share of the mail where the MX policy is `weighted` (Route 53 allows 0 to 255)."""
+    """Its share of the mail among the regions that answer the same sender: all of them where the MX policy is
+    `weighted`, those near the sender where it is `geo` (Route 53 allows 0 to 255)."""
 
 
 class HealthCheck(Model):

@@ -1,6 +1,6 @@
 """Clouds, regions and countries: the one table from a region's name to where it lies.
 
-Sources: AWS "Regions and Availability Zones" and botocore's own endpoint list; Google Cloud "Geography and
+Sources: AWS "Regions and Availability Zones" and botocore's own list of partitions; Google Cloud "Geography and
 regions"; Route 53 "Values specific for geolocation records" (continent codes). Coordinates are those of the
 region's city, good enough to tell which of two regions is nearer.
 """
@@ -88,12 +88,13 @@ eu-south-2      ES EU   41.65   -0.89 Zaragoza
 eu-west-1       IE EU   53.35   -6.26 Dublin
 eu-west-2       GB EU   51.51   -0.13 London
 eu-west-3       FR EU   48.86    2.35 Paris
-eusc-de-east-1  DE EU   52.41   12.53 Brandenburg
 il-central-1    IL AS   32.09   34.78 Tel Aviv
 me-central-1    AE AS   24.45   54.38 Abu Dhabi
 me-south-1      BH AS   26.07   50.56 Bahrain
+me-west-1       SA AS   24.71   46.68 Riyadh
 mx-central-1    MX NA   20.59 -100.39 Queretaro
 sa-east-1       BR SA  -23.55  -46.63 Sao Paulo
+sa-west-1       CL SA  -33.45  -70.67 Santiago
 us-east-1       US NA   38.95  -77.45 Northern Virginia
 us-east-2       US NA   39.96  -83.00 Columbus
 us-west-1       US NA   37.77 -122.42 Northern California
@@ -111,6 +112,7 @@ asia-south1             IN AS   19.08   72.88 Mumbai
 asia-south2             IN AS   28.61   77.21 Delhi
 asia-southeast1         SG AS    1.35  103.82 Singapore
 asia-southeast2         ID AS   -6.21  106.85 Jakarta
+asia-southeast3         TH AS   13.76  100.50 Bangkok
 australia-southeast1    AU OC  -33.87  151.21 Sydney
 australia-southeast2    AU OC  -37.81  144.96 Melbourne
 europe-central2         PL EU   52.23   21.01 Warsaw
@@ -180,8 +182,8 @@ COUNTRIES: frozenset[str] = frozenset(_ISO_3166.split())
 """The countries of ISO 3166-1 alpha-2."""
 
 PLACES: Places = MappingProxyType(dict([*_table(Cloud.AWS, _AWS), *_table(Cloud.GCP, _GCP)]))
-"""Every public region of both clouds by its name. China and the US government's clouds are other partitions,
-with accounts and DNS of their own, and are not in it."""
+"""Every public region of both clouds by its name. AWS in China, for the US government and the European
+Sovereign Cloud are partitions with accounts, DNS and IAM of their own, and are not in it."""
 
 MACHINE_IMAGES: Mapping[Cloud, MachineImage] = MappingProxyType(
     {

@@ -37,14 +37,17 @@ class Capabilities:
     weight_range: tuple[int, int]
     health_intervals: tuple[int, ...]
     health_ttl_limit: int
+    answers_limit: int
+    """Record sets, or items of one, that a name and type may have."""
 
 
 CAPABILITIES: Mapping[SteeringProvider, Capabilities] = {
-    # Route 53 developer guide: weighted 0-255; health checks of 10 or 30 s; TTL of 60 s or less beside them.
-    SteeringProvider.ROUTE53: Capabilities(frozenset(MxPolicy), (0, 255), (10, 30), 60),
+    # Route 53 developer guide: weighted 0-255, at most 100 ("Managing over 100 weighted records"); health checks
+    # of 10 or 30 s; TTL of 60 s or less beside them.
+    SteeringProvider.ROUTE53: Capabilities(frozenset(MxPolicy), (0, 255), (10, 30), 60, 100),
     # Cloud DNS, "DNS routing policies": geolocation and weighted round robin; weights 0-1000.
     SteeringProvider.CLOUDDNS: Capabilities(
-        frozenset({MxPolicy.GEO, MxPolicy.WEIGHTED}), (0, 1000), (30,), 60
+        frozenset({MxPolicy.GEO, MxPolicy.WEIGHTED}), (0, 1000), (30,), 60, 100
     ),
 }
 

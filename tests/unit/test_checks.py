@@ -82,6 +82,14 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
         "regions",
         "above 0",
     ),
+    (
+        {
+            "regions__0__network": "10.0.0.0/18",
+            "regions__0__groups": [{**EDGE, "count": 64}, OUT, STORE, {**EDGE, "name": "more", "count": 64}],
+        },
+        "regions[0].groups",
+        "at most 100",
+    ),
     ({"dns__parent": {"provider": "cloudflare"}}, "dns.parent.account_id", "Cloudflare account"),
     ({"dns__parent__provider": "route53"}, "dns.parent.account_id", "nothing"),
     ({"clouds__gcp__project": ""}, "clouds.gcp.project", "regions[1]"),

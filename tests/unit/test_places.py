@@ -22,9 +22,9 @@ CONTINENTS = {"AF", "AS", "EU", "NA", "OC", "SA"}
 
 
 def test_every_public_aws_region_is_in_the_table() -> None:
-    data = json.loads(files("botocore").joinpath("data/endpoints.json").read_text())
-    wanted = {name for item in data["partitions"] if item["partition"] == "aws" for name in item["regions"]}
-    assert wanted <= {name for name, item in PLACES.items() if item.cloud is Cloud.AWS}
+    data = json.loads(files("botocore").joinpath("data/partitions.json").read_text())
+    wanted = {name for item in data["partitions"] if item["id"] == "aws" for name in item["regions"]}
+    assert wanted - {"aws-global"} <= {name for name, item in PLACES.items() if item.cloud is Cloud.AWS}
 
 
 def test_rows_are_well_formed() -> None:
