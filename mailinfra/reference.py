@@ -1,4 +1,4 @@
-"""The reference page of the config, made from the models: `python -m mailinfra.reference [FILE]`."""
+"""The reference pages, made from the models: `python -m mailinfra.reference [FOLDER]`."""
 
 import json
 import sys
@@ -13,10 +13,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mailinfra.checks import CHECKS
+from mailinfra.directory import Group, User
 from mailinfra.fleet import Fleet
 from mailinfra.wording import describe_field
 
-PAGE = Path("docs") / "config.md"
+FOLDER = Path("docs")
 
 _HEAD = """# The config of a fleet
 
@@ -31,11 +32,32 @@ _TOGETHER = """## What must fit together
 """
 
 
-def page() -> str:
-    """The whole page, Markdown."""
-    parts = [_HEAD, *(_section(path, model) for path, model in sections(Fleet))]
+_USERS_HEAD = """# The users file
+
+What `mailinfra directory publish` reads: who has an address, and what their home is decided by. The page is made
+from the code (`python -m mailinfra.reference`); do not edit it.
+
+The file's ending says its form:
+
+- `.csv`: a header line, then one user a line. `aliases` and `targets` are separated by spaces; a column that is
+  none of the fields below is an attribute. A password hash has commas in it, so it stands in double quotes.
+- `.jsonl`: one JSON object a line.
+- `.yaml`: a list of mappings; slow beyond some thousand users.
+
+An entry with `targets` is a group, every other one a user. Everything wrong is reported at once, with its line. A
+plain password is refused: the file holds a hash, or says where to ask for the password.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Each page, Markdown, by its file name."""
     rules = [f"- {_text(check.__doc__ or '')}" for check in CHECKS]
-    return "\n".join([*parts, _TOGETHER, *rules, ""])
+    fields = [_section(path, model) for path, model in sections(Fleet)]
+    people = [_section("", User, "A user"), _section("", Group, "A group")]
+    return {
+        "config.md": "\n".join([_HEAD, *fields, _TOGETHER, *rules, ""]),
+        "users.md": "\n".join([_USERS_HEAD, *people]),
+    }
 
 
 def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
@@ -47,8 +69,8 @@ def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type
             yield from sections(inner, f"{path}.{name}{suffix}" if path else f"{name}{suffix}")
 
 
-def _section(path: str, model: type[BaseModel]) -> str:
-    lines = [f"## `{path}`" if path else "## The fleet", "", _text(model.__doc__ or ""), ""]
+def _section(path: str, model: type[BaseModel], title: str = "The fleet") -> str:
+    lines = [f"## `{path}`" if path else f"## {title}", "", _text(model.__doc__ or ""), ""]
     lines += ["| field | what it is | allowed | default |", "| --- | --- | --- | --- |"]
     for name, field in model.model_fields.items():
         cells = (f"`{name}`", _text(field.description or ""), _allowed(path, name, field), _default(field))
@@ -125,9 +147,10 @@ def _text(text: str) -> str:
 
 
 def main() -> None:
-    """Writes the page to the file named on the command line, else to `docs/config.md`."""
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE
-    target.write_text(page(), encoding="utf-8")
+    """Writes the pages to the folder named on the command line, else to `docs`."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
