@@ -48,6 +48,8 @@ STOP_SECONDS = 60.0
 SERVICE_STOP_SECONDS = 10.0
 WAIT_LIMIT_SECONDS = 240.0
 """Longest wait of one `machines.wait` call, below the client's own limit."""
+EXECUTE_LIMIT_SECONDS = 900.0
+"""Longest run of one `machines.execute` call; who needs it that long gives its client as much time."""
 Progress = Callable[[str, float], None]
 _log = logging.getLogger("mailinfra.sandbox.cloud")
 
@@ -257,7 +259,9 @@ def _machine_methods(supervisor: Supervisor) -> dict[str, Method]:
 
     def execute(id: str, command: list[str], timeout: float = 60, stdin: str = "") -> dict[str, Any]:
         with _translated():
-            return supervisor.execute(id, command, min(timeout, WAIT_LIMIT_SECONDS), stdin.encode()).to_json()
+            return supervisor.execute(
+                id, command, min(timeout, EXECUTE_LIMIT_SECONDS), stdin.encode()
+            ).to_json()
 
     def wait(id: str, states: list[str], timeout: float = 180) -> dict[str, Any]:
         with _translated():
