@@ -118,6 +118,7 @@ class Hsm:
             draft.replace(pins)
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         self._closed = False
+        self._sessions = sessions
         self._writing = threading.Lock()
         first = self._open()  # alone: it makes the token
         for worker in [None] * (sessions - 1) + [first]:
@@ -193,8 +194,9 @@ class Hsm:
     def close(self) -> None:
         """Ends the sessions; waits for those in use. The token stays on disk."""
         self._closed = True
-        for _ in range(self._idle.qsize()):
-            worker = self._idle.get()
+        # Once closed, a taken worker comes back and the next taker is refused; so all can be waited for.
+        for worker in [self._idle.get() for _ in range(self._sessions)]:
             if worker is not None:
                 worker.close()
+        for _ in range(self._sessions):
             self._idle.put(None)

@@ -122,9 +122,11 @@ class Identity:
 
     def set_policy(self, name: str, policy: Document) -> Document:
         """Replaces the policy. Raises ApiError: 409 when `etag` is given and stale, 400 for a malformed binding."""
-        bindings = [self._checked(binding) for binding in policy.get("bindings", ())]
         with self._store.transaction():
-            if policy.get("etag", old := self.policy(name)["etag"]) != old:
+            present = self.policy(name)
+            known = {member for binding in present["bindings"] for member in binding["members"]}
+            bindings = [self._checked(binding, known) for binding in policy.get("bindings", ())]
+            if policy.get("etag", present["etag"]) != present["etag"]:
                 raise ApiError(
                     409,
                     "There were concurrent policy changes. Please retry the whole read-modify-write.",
@@ -142,12 +144,12 @@ class Identity:
         """Forgets the policy of a resource that is gone."""
         self._store.delete("policy", name)
 
-    def _checked(self, binding: Document) -> Document:
+    def _checked(self, binding: Document, known: set[str]) -> Document:
         role, members = binding.get("role", ""), binding.get("members", [])
         if not re.fullmatch(r"(roles|projects/[^/]+/roles|organizations/[^/]+/roles)/[\w.]+", role):
             raise ApiError(400, f"Role {role} is not supported for this resource.")
         for member in members:
-            if member in {"allUsers", "allAuthenticatedUsers"}:
+            if member in known or member in {"allUsers", "allAuthenticatedUsers"}:
                 continue
             if not _MEMBER.fullmatch(member):
                 raise ApiError(
@@ -229,7 +231,7 @@ class Identity:
         context.add_function("extract", _extract)
         try:
             return self._program(condition["expression"]).execute(context) is True
-        except (ValueError, RuntimeError, TypeError):
+        except (ValueError, RuntimeError, TypeError, LookupError, ArithmeticError):
             return False  # as IAM does: a condition that cannot be evaluated grants nothing
 
     # The IAM API
@@ -332,8 +334,15 @@ class Identity:
     def _delete_account(self, request: Request, project: str, email: str) -> Document:
         self.require(request.principal, "iam.serviceAccounts.delete", _account_resource(project, email))
         with self._store.transaction():
-            self._account(project, email)
+            account = self._account(project, email)
             self._store.delete("serviceAccount", email)
+            # Another account of this name, made later, must not inherit the grants.
+            gone = f"deleted:serviceAccount:{email}?uid={account['uniqueId']}"
+            for name, policy in self._store.list("policy"):
+                for binding in policy["bindings"]:
+                    if f"serviceAccount:{email}" in binding["members"]:
+                        binding["members"] = sorted({*binding["members"], gone} - {f"serviceAccount:{email}"})
+                        self._store.put("policy", name, policy)
         with self._lock:
             self._issued.pop(email, None)
         return {}

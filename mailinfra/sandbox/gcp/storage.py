@@ -406,7 +406,7 @@ class Storage:
         return Response(content[start : end + 1], 206, headers)
 
     def _content(self, document: Document) -> bytes:
-        stored = (self._folder / document["file"]).read_bytes()
+        stored: bytes = (self._folder / document["file"]).read_bytes()
         if "dataKey" not in document:
             return stored
         key = document["kmsKeyName"].partition("/cryptoKeyVersions/")[0]
