@@ -57,9 +57,9 @@ class Overlay:
             here = self.upper / folder.relative_to("/")
             if here.is_dir():
                 continue
-            here.mkdir()
             below = self._find(folder)
-            if below is not None and below != here:
+            here.mkdir()
+            if below is not None:
                 status = below.stat()
                 os.chown(here, status.st_uid, status.st_gid)
                 here.chmod(stat.S_IMODE(status.st_mode))

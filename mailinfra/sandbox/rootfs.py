@@ -172,13 +172,11 @@ def sources(suite: str = SUITE) -> list[str]:
     Empty when the host's apt knows no Debian mirror (another distribution): mmdebstrap then takes its
     default.
     """
-    asked = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(SITE)|$(RELEASE)|$(LABEL)", "Created-By: Packages"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    form = "$(SITE)|$(RELEASE)|$(LABEL)"
+    targets = _apt("apt-get", "indextargets", "--format", form, "Created-By: Packages")
     base: str | None = None
     security: str | None = None
-    for line in asked.stdout.splitlines():
+    for line in targets.splitlines():
         site, release, label = line.split("|")
         if label not in ("Debian", "Debian-Security", "", "$(LABEL)"):
             continue
@@ -199,9 +197,19 @@ def sources(suite: str = SUITE) -> list[str]:
 
 def _apt_options() -> list[str]:
     """How the host's apt reaches its mirrors (proxy, dates), as apt.conf lines."""
-    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout
     wanted = ("Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries")
-    return [line for line in dump.splitlines() if line.startswith(wanted) and not line.endswith(' "";')]
+    return [
+        line
+        for line in _apt("apt-config", "dump").splitlines()
+        if line.startswith(wanted) and not line.endswith(' "";')
+    ]
+
+
+def _apt(*command: str) -> str:
+    """What the host's apt answers; nothing where there is no apt."""
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _isolated(command: list[str]) -> list[str]:
