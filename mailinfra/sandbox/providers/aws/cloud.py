@@ -1,5 +1,6 @@
 """AWS as a `Cloud`: its configuration, its clients, its tags and ids."""
 
+import json
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -12,8 +13,8 @@ from mailinfra.sandbox.providers.aws.ec2_machines import Machines
 from mailinfra.sandbox.providers.base import Adapter, Call, Cloud, Invoke, unique
 from mailinfra.sandbox.providers.diffs import Rules
 from mailinfra.sandbox.providers.errors import ProviderError
-from mailinfra.sandbox.providers.schema import Schema
-from mailinfra.sandbox.providers.values import Object
+from mailinfra.sandbox.providers.schema import Property, Schema
+from mailinfra.sandbox.providers.values import Object, has_unknown
 
 _NAME_LENGTHS = {"aws:s3/bucket:Bucket": 63, "aws:iam/role:Role": 64, "aws:iam/policy:Policy": 128}
 
@@ -65,7 +66,7 @@ class AwsCloud(Cloud):
         own = inputs.get("tags", {})
         if defaults and "tags" in schema.inputs and "tagsAll" in schema.outputs and isinstance(own, dict):
             inputs = {**inputs, "tags": {**defaults, **own}}
-        return inputs
+        return {name: _document(value, schema.inputs.get(name)) for name, value in inputs.items()}
 
     def auto_name(self, schema: Schema) -> tuple[str, Callable[[str], str]] | None:
         """Buckets are named in lower case, key aliases below `alias/`; lengths are AWS's."""
@@ -120,6 +121,14 @@ class AwsCloud(Cloud):
                     config=Config(retries={"max_attempts": 3}, max_pool_connections=32),
                 )
             return self._clients[key]
+
+
+def _document(value: Any, known: Property | None) -> Any:
+    """A policy given as an object, as the text that AWS takes; unknown parts leave it an object (at preview)."""
+    kinds = {option.kind for option in known.type.options} if known else set()
+    if kinds == {"string", "object"} and isinstance(value, dict) and not has_unknown(value):
+        return json.dumps(value)
+    return value
 
 
 class Locks:
