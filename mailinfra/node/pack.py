@@ -43,7 +43,9 @@ def _path(module: str) -> Path | None:
     """Where a module's source lies below `ROOT`, or None when it is no module of this package."""
     place = Path(*module.split("."))
     candidates = (place.with_suffix(".py"), place / "__init__.py")
-    return next((path for path in candidates if module.startswith("mailinfra") and (ROOT / path).is_file()), None)
+    return next(
+        (path for path in candidates if module.startswith("mailinfra") and (ROOT / path).is_file()), None
+    )
 
 
 def _imports(source: str) -> Iterator[str]:

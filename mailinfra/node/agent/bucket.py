@@ -63,8 +63,8 @@ class S3:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == NOT_MODIFIED:
                 return None
-            if status in MISSING:
-                raise KeyError(arguments.get("Key")) from error
+            if method == "get_object" and status in MISSING:
+                raise KeyError(arguments["Key"]) from error
             raise BucketError(error) from error
         except BotoCoreError as error:
             raise BucketError(error) from error
@@ -108,7 +108,7 @@ class Gcs:
         except google.ApiError as error:
             if error.status == NOT_MODIFIED:
                 return None
-            if error.status in MISSING:
+            if method == "GET" and key and error.status in MISSING:
                 raise KeyError(key) from error
             raise BucketError(error) from error
 

@@ -103,8 +103,14 @@ def _parse(text: bytes, name: str, read: Callable[[dict[str, Any]], tuple[str, T
 
 
 def routes(text: bytes) -> dict[str, Route]:
-    """The routes in `routes.jsonl`, by address. `ValueError` names the line, or the alias that leads nowhere."""
+    """The routes in `routes.jsonl`, by address. At least one.
+
+    `ValueError` names the line, or the alias that leads nowhere.
+    """
     found = _parse(text, ROUTES, _route)
+    if not found:
+        # Not a fleet without users: something went wrong, and all mail would be refused for good.
+        raise ValueError(f"{ROUTES}: no addresses")
     for address in found:
         members(found, address)
     return found
