@@ -147,7 +147,7 @@ class MetadataService:
             if recursive:
                 found = _walk(tree, parts[2:])
                 made = Response(404, b"") if found is None else _json(found)
-            elif isinstance(_walk(tree, parts[2:]), dict | list) and not url.path.endswith("/"):
+            elif _is_folder(_walk(tree, parts[2:])) and not url.path.endswith("/"):
                 made = Response(301, b"", headers={"Location": f"{url.path}/"})
             else:
                 made = _listing(tree, parts[2:], _kebab)
@@ -295,12 +295,17 @@ def _walk(tree: Json, parts: list[str]) -> Json:
     return node() if callable(node) else node
 
 
+def _is_folder(node: Json) -> bool:
+    """Whether a node has nodes below it; a list of plain values has none."""
+    return isinstance(node, dict) or (isinstance(node, list) and any(isinstance(item, dict) for item in node))
+
+
 def _listing(tree: Json, parts: list[str], spell: Callable[[str], str]) -> Response:
     """A leaf's text, or a folder's names with a slash behind each folder."""
     node = _walk(tree, parts)
     if node is None:
         return Response(404, b"")
-    if isinstance(node, list) and not any(isinstance(item, dict) for item in node):
+    if isinstance(node, list) and not _is_folder(node):
         # Both clouds answer a list of values, such as network tags, as JSON.
         return _json(node)
     if isinstance(node, list):
@@ -309,7 +314,7 @@ def _listing(tree: Json, parts: list[str], spell: Callable[[str], str]) -> Respo
         # The names of attributes and tags are the user's own.
         own = bool(parts) and parts[-1] in ("attributes", "instance", "service-accounts") and len(parts) > 1
         rows = [
-            f"{name if own else spell(name)}{'/' if isinstance(value, dict | list) else ''}"
+            f"{name if own else spell(name)}{'/' if _is_folder(value) else ''}"
             for name, value in sorted(node.items())
         ]
         return Response(200, "\n".join(rows).encode())
