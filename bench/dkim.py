@@ -23,7 +23,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-CONNECTIONS, MESSAGES, ROUNDS, SIZE = 32, 2000, 7, 5000
+from bench.dkim_postfix import postfix
+
+CONNECTIONS, MESSAGES, ROUNDS, SIZE = 32, 2000, 5, 5000
 HSM_DELAY = 0.015
 """Seconds added to each HSM call in the second comparison."""
 WORKERS = os.cpu_count() or 1
@@ -50,7 +52,8 @@ OPENDKIM = """
 Domain example.test
 Selector s1
 KeyFile {folder}/key.pem
-Socket local:{folder}/opendkim.sock
+Socket local:{path}
+UMask 000
 Mode s
 Canonicalization relaxed/relaxed
 SignatureAlgorithm rsa-sha256
@@ -67,8 +70,8 @@ def packet(code: bytes, data: bytes = b"") -> bytes:
     return struct.pack("!I", 1 + len(data)) + code + data
 
 
-def message(seed: int) -> list[tuple[bytes, bytes]]:
-    """Return the commands of one message of `SIZE` octets, less the end."""
+def message(seed: int) -> tuple[dict[bytes, bytes], bytes]:
+    """Return the header fields, LF-folded, and the body of `SIZE` octets of one message."""
     words = random.Random(seed)
     lines, size = [], 0
     while size < SIZE:
@@ -88,14 +91,29 @@ def message(seed: int) -> list[tuple[bytes, bytes]]:
         b"Content-Transfer-Encoding": b"7bit",
         b"User-Agent": b"bench",
     }
+    return fields, b"\r\n".join(lines) + b"\r\n"
+
+
+def commands(seed: int) -> list[tuple[bytes, bytes]]:
+    """Return the milter protocol's commands of one message."""
+    fields, body = message(seed)
     return [
         (b"M", b"<user@example.test>\0"),
         (b"R", b"<somebody@outside.test>\0"),
         (b"T", b""),
         *((b"L", name + b"\0" + value + b"\0") for name, value in fields.items()),
         (b"N", b""),
-        (b"B", b"\r\n".join(lines) + b"\r\n"),
+        (b"B", body),
+        (b"D", b"Ei\x004QUEUEID\0"),
+        (b"E", b""),
     ]
+
+
+def whole(seed: int) -> bytes:
+    """Return one message as a file with LF lines, less the Received: field, which Postfix adds itself."""
+    fields, body = message(seed)
+    head = b"".join(name + b": " + value + b"\n" for name, value in fields.items() if name != b"Received")
+    return head + b"\n" + body.replace(b"\r\n", b"\n")
 
 
 @dataclass
@@ -183,7 +201,7 @@ class Driver(asyncio.Protocol):
         return parts
 
 
-COMMANDS = [[*message(seed), (b"D", b"Ei\x004QUEUEID\0"), (b"E", b"")] for seed in range(64)]
+COMMANDS = [commands(seed) for seed in range(64)]
 
 
 async def drive(path: str, count: int) -> tuple[float, list[float]]:
@@ -232,9 +250,8 @@ def make_keys(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def ours(folder: Path, env: dict[str, str], delay: float) -> Iterator[str]:
-    """Run our milter, a worker for each core on one socket, as systemd would; give the socket's path."""
-    path = folder / f"ours-{delay:g}.sock"
+def ours(folder: Path, env: dict[str, str], delay: float, path: Path) -> Iterator[None]:
+    """Run our milter at a path, a worker for each core on one socket, as systemd would."""
     module = next(module for module in MODULES if Path(module).exists())
     signer = {
         "kind": "pkcs11",
@@ -248,6 +265,7 @@ def ours(folder: Path, env: dict[str, str], delay: float) -> Iterator[str]:
     config.write_text(json.dumps({"listen": "systemd", "keys": [key]}))
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
         listener.bind(str(path))
+        path.chmod(0o666)
         listener.listen(1024)
         child = [sys.executable, "-c", CHILD, str(delay), str(listener.fileno()), "--config", str(config)]
         start = [
@@ -261,18 +279,18 @@ def ours(folder: Path, env: dict[str, str], delay: float) -> Iterator[str]:
             process = subprocess.Popen(start, env=env, pass_fds=[listener.fileno()])
             stack.callback(process.wait)
             stack.callback(process.terminate)
-        yield str(path)
+        yield
 
 
 @contextlib.contextmanager
-def opendkim(folder: Path) -> Iterator[str]:
-    """Run OpenDKIM with the same key in a file; give the socket's path."""
+def opendkim(folder: Path, path: Path) -> Iterator[None]:
+    """Run OpenDKIM with the same key in a file, at a path."""
     (folder / "hosts").write_text("0.0.0.0/0\n")
-    (folder / "opendkim.conf").write_text(OPENDKIM.format(folder=folder))
+    (folder / "opendkim.conf").write_text(OPENDKIM.format(folder=folder, path=path))
     process = subprocess.Popen(["opendkim", "-f", "-x", str(folder / "opendkim.conf")])
     try:
-        wait_for(folder / "opendkim.sock", process)
-        yield str(folder / "opendkim.sock")
+        wait_for(path, process)
+        yield
     finally:
         process.terminate()
         process.wait()
@@ -284,28 +302,35 @@ def percentile(seconds: list[float], part: float) -> float:
 
 
 def rows() -> Iterator[dict[str, object]]:
-    """Measure, and yield one row for each figure."""
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
+    """Measure, and yield one row for each figure. Needs root for the Postfix."""
+    names = ("ours", "slow", "opendkim")
+    with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
+        folder = Path(place)
+        mta = stack.enter_context(postfix(folder / "mta", names))
         env = make_keys(folder)
-        paths = [
-            stack.enter_context(ours(folder, env, 0)),
-            stack.enter_context(ours(folder, env, HSM_DELAY)),
-            stack.enter_context(opendkim(folder)),
-        ]
+        paths = [mta.milters / f"{name}.sock" for name in names]
+        stack.enter_context(ours(folder, env, 0, paths[0]))
+        stack.enter_context(ours(folder, env, HSM_DELAY, paths[1]))
+        stack.enter_context(opendkim(folder, paths[2]))
         for path in paths:  # the first messages load libraries and open sessions
-            asyncio.run(drive(path, 10 * CONNECTIONS))
-        rounds = [[asyncio.run(drive(path, MESSAGES)) for path in paths] for _ in range(ROUNDS)]
-    rates = [[rate for rate, _ in one] for one in rounds]
-    fast, slow, reference = (statistics.median(one[index] for one in rates) for index in range(3))
-    for title, index, value, limit in (
-        ("DKIM milter, key in a PKCS#11 token / OpenDKIM, key file", 0, fast, 1.2),
-        ("DKIM milter, 15 ms more for each HSM call / OpenDKIM, key file", 1, slow, 0.9),
+            asyncio.run(drive(str(path), 10 * CONNECTIONS))
+        rounds = [[asyncio.run(drive(str(path), MESSAGES)) for path in paths] for _ in range(ROUNDS)]
+        for name in names:
+            mta.drive(name, whole(0), 2 * CONNECTIONS, CONNECTIONS)
+        through = [
+            [mta.drive(name, whole(0), MESSAGES // 2, CONNECTIONS) for name in names] for _ in range(ROUNDS)
+        ]
+    direct = [[rate for rate, _ in one] for one in rounds]
+    for title, index, limit, rates in (
+        ("DKIM milter, key in a PKCS#11 token / OpenDKIM, key file", 0, 1.2, direct),
+        ("DKIM milter, 15 ms more for each HSM call / OpenDKIM, key file", 1, 0.9, direct),
+        ("Postfix with our milter / Postfix with OpenDKIM", 0, 1.0, through),
+        ("Postfix with our milter, 15 ms more for each HSM call / with OpenDKIM", 1, None, through),
     ):
         yield {
             "name": title,
-            "ours": value,
-            "reference": reference,
+            "ours": statistics.median(one[index] for one in rates),
+            "reference": statistics.median(one[2] for one in rates),
             "ratio": statistics.median(one[index] / one[2] for one in rates),
             "unit": "messages/s",
             "better": "higher",
