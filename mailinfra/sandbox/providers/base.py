@@ -292,7 +292,9 @@ class SandboxProvider:
         """What an update would change, and whether it must replace."""
         token, name = _parts(urn)
         schema = self._schema(token)
-        changes = diff(old_inputs, new_inputs, schema, self._rules(token))
+        # What the cloud fills in stays as it is when the program no longer says it.
+        kept = {key: old_inputs[key] for key in self.adapter(token).computed & old_inputs.keys()}
+        changes = diff(old_inputs, {**kept, **new_inputs}, schema, self._rules(token))
         call = Call(self.cloud, urn, token, name, id, new_inputs, old_inputs, state)
         more = self.adapter(token).replaced_by(call, changes)
         changes = [replace(c, forces_new=True) if {c.root, c.path} & more else c for c in changes]
@@ -343,7 +345,8 @@ class SandboxProvider:
         if old_inputs:
             inputs = {key: found.get(key, value) for key, value in old_inputs.items()}
         else:
-            inputs = {key: value for key, value in found.items() if key in schema.inputs}
+            wanted = schema.inputs.keys() - self.adapter(token).computed
+            inputs = {key: value for key, value in found.items() if key in wanted}
         return inputs, self._state(schema, inputs, {**state, **found})
 
     def update(

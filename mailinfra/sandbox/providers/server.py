@@ -135,7 +135,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
 
 def _failures(failures: list[Failure]) -> list[Any]:
-    return [proto.CheckFailure(property=f.path, reason=f"{f.path}: {f.reason}") for f in failures]
+    return [proto.CheckFailure(property=f.path, reason=f.reason) for f in failures]
 
 
 @contextmanager
