@@ -9,6 +9,7 @@ refused.
 
 import ipaddress
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from mailinfra.fleet import Cloud
@@ -235,7 +236,7 @@ def _weighted(rtype: str, policy: object, health: _Health, where: str) -> Node:
     shares = [int(w) if whole else (max(1, round(w / total * _WEIGHT_STEPS)) if w else 0) for w in weights]
     return Node(
         policy="weighted",
-        members=tuple(Node(**{**m.__dict__, "weight": s}) for m, s in zip(members, shares, strict=True)),
+        members=tuple(replace(m, weight=s) for m, s in zip(members, shares, strict=True)),
     )
 
 

@@ -148,6 +148,13 @@ def text_strings(value: str, where: str, *, quoted_only: bool) -> str:
     return " ".join(_escape(s) for s in strings)
 
 
+def unquoted(text: str) -> bytes:
+    """What a TXT value in zone-file form says: its strings put together."""
+    return b"".join(
+        _unescape(m.group(1) if m.group(1) is not None else m.group(2)) for m in _STRING.finditer(text)
+    )
+
+
 def text_chunks(value: str) -> str:
     """One text of any length as TXT strings of 255 octets, as Cloudflare writes it."""
     data = value.encode("utf-8")

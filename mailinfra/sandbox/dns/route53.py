@@ -8,6 +8,7 @@ recovery-control checks.
 
 import ipaddress
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from mailinfra.fleet import Cloud
@@ -194,7 +195,7 @@ class _Book:
         for child in probe.children:
             if child not in self.checks:
                 raise RefusedError(f"health check {check_id}: its child {child!r} does not exist")
-        return Probe(**{**probe.__dict__, "children": tuple(probe_key(c) for c in probe.children)})
+        return replace(probe, children=tuple(probe_key(c) for c in probe.children))
 
     def tree(self, key: Key, seen: tuple[Key, ...]) -> tuple[Node | None, int]:
         """The answer tree of a name and type, and its TTL; None if there is nothing there."""
@@ -229,7 +230,7 @@ class _Book:
         _distinct(members, policy, where)
         if policy == "failover":
             members.sort(key=lambda m: m.place != "PRIMARY")
-            members = [Node(**{**m.__dict__, "place": None}) for m in members]
+            members = [replace(m, place=None) for m in members]
         return Node(policy=policy, members=tuple(members)), min(ttls)
 
     def _member(

@@ -11,10 +11,10 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mailinfra.sandbox.dns.rdata import RefusedError
+from mailinfra.sandbox.dns.rdata import TEXT_TYPES, RefusedError, unquoted
 
 Policy = Literal["weighted", "location", "nearest", "failover", "multivalue"]
 ROUTING_LUA = "/usr/local/share/mailinfra/routing.lua"
@@ -115,7 +115,7 @@ def lua_string(text: str) -> str:
         "'"
         + "".join(
             chr(b) if b < 128 and _RAW.match(chr(b)) else f"\\{b:03d}"
-            for b in text.encode("utf-8", "surrogatepass")
+            for b in text.encode("utf-8", "surrogateescape")
         )
         + "'"
     )
@@ -154,8 +154,23 @@ def lua_literal(node: Node) -> str:
     return "{" + ",".join(parts) + "}"
 
 
+def _with_texts(node: Node) -> Node:
+    """The tree with TXT values as the bare octets that they say: PowerDNS quotes and splits a LUA record's text itself.
+
+    Octets that are no UTF-8 are carried by surrogate escapes (PEP 383).
+    """
+    return replace(
+        node,
+        values=tuple(unquoted(v).decode("utf-8", "surrogateescape") for v in node.values),
+        alias=None if node.alias is None else _with_texts(node.alias),
+        members=tuple(map(_with_texts, node.members)),
+    )
+
+
 def lua_content(rtype: str, node: Node, where: str) -> str:
     """The content of a PowerDNS LUA record that answers `rtype` from the tree."""
+    if rtype in TEXT_TYPES:
+        node = _with_texts(node)
     code = f";mailinfra=mailinfra or dofile({lua_string(ROUTING_LUA)}) return mailinfra({lua_literal(node)})"
     content = f'{rtype} "' + code.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if len(content) > MAX_CONTENT:

@@ -149,7 +149,9 @@ def plan(declared: Declared) -> Plan:
         apex = RRset(zone.name, "NS", STATIC_TTL, servers)
         rrsets = (apex, *translated.rrsets)
         check_zone(zone.name, rrsets)
-        out.zones[zone.provider, zone.name] = Served(_soa(servers[0]), rrsets, zone.key if zone.signed else None)
+        out.zones[zone.provider, zone.name] = Served(
+            _soa(servers[0]), rrsets, zone.key if zone.signed else None
+        )
         out.probes.update(translated.probes)
         out.warnings.extend(translated.warnings)
     for name, rrsets in _system(declared).items():
