@@ -13,7 +13,7 @@ from mailinfra import names
 from mailinfra.fleet import Role
 from mailinfra.plan import NodePlan
 from mailinfra.probe import mail
-from mailinfra.probe.row import Claim, Finding, ProbeError, Stage
+from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, listed
 from mailinfra.probe.site import Site
 from mailinfra.probe.steering import SERVERS, near_regions
 from mailinfra.routing import SteeringPlan
@@ -218,7 +218,7 @@ def nothing_lost(site: Site) -> Iterable[Finding]:
         len(lost),
         0,
         f"lost of {len(ledger)} accepted",
-        detail="; ".join([*done.problems, *lost[:5]]) or f"{done.node.fqdn} was killed",
+        detail=listed([*done.problems, *lost]) or f"{done.node.fqdn} was killed",
     )
 
 
@@ -227,9 +227,7 @@ def all_taken(site: Site) -> Iterable[Finding]:
     done = site.once(outage)
     failed = [number for flow in done.flows.values() for number in flow["failed"]]
     sent = sum(flow["sent"] for flow in done.flows.values())
-    yield Finding(
-        not failed and sent > 0, len(failed), 0, f"refused of {sent} sent", detail=", ".join(failed[:5])
-    )
+    yield Finding(not failed and sent > 0, len(failed), 0, f"refused of {sent} sent", detail=listed(failed))
 
 
 def doubled(site: Site) -> Iterable[Finding]:
@@ -251,7 +249,7 @@ def doubled(site: Site) -> Iterable[Finding]:
         sum(times - 1 for times in twice.values()),
         len(touched),
         "copies too many",
-        detail=f"not explained by the dead node: {', '.join(strange[:5])}"
+        detail=f"not explained by the dead node: {listed(strange)}"
         if strange
         else f"{cut} sessions were cut",
     )

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mailinfra.probe import keys, mail, search, signing
-from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, count
+from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, count, listed
 from mailinfra.probe.site import Site, each
 
 PLANT_FOLDER = "/var/lib/mailinfra"
@@ -108,7 +108,7 @@ def in_logs(site: Site) -> Searched:
     running = [
         machine["id"]
         for machine in site.control.call("machines.list")
-        if machine["state"] == "running" and machine["hostname"] in {node.fqdn for node in site.plan.nodes}
+        if machine["state"] == "running" and machine["id"] in site.machines.values()
     ]
     journals = each(journal, running, parallel=2)
     amount = files.amount + sum(size for size, _ in journals)
@@ -133,7 +133,7 @@ def no_private_key(site: Site) -> Iterable[Finding]:
             0,
             "private keys",
             name,
-            "; ".join(done.found) or f"{done.amount / 1e6:.1f} MB searched",
+            listed(done.found) or f"{done.amount / 1e6:.1f} MB searched",
         )
 
 

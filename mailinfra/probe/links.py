@@ -7,7 +7,7 @@ from typing import Any
 from mailinfra.fleet import Role
 from mailinfra.plan import NodePlan
 from mailinfra.probe import mail
-from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, count
+from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, count, listed
 from mailinfra.probe.site import Site, each
 
 TLS_FOLDER = "/var/lib/mailinfra/tls"
@@ -74,7 +74,7 @@ def _refused(site: Site, kind: str) -> Iterable[Finding]:
         finding.measured,
         finding.limit,
         finding.unit,
-        detail=finding.detail or "; ".join(sorted(why)),
+        detail=finding.detail or listed(sorted(why)),
     )
 
 

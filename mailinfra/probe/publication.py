@@ -10,7 +10,7 @@ from mailinfra.fleet import MtaStsMode, Role
 from mailinfra.probe import mail
 from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, count
 from mailinfra.probe.signing import submissions
-from mailinfra.probe.site import Site
+from mailinfra.probe.site import Site, door
 from mailinfra.sandbox.dns.outside import OutsideHost
 
 Answers = dict[tuple[str, str], dict[str, Any]]
@@ -98,7 +98,7 @@ def tlsa(site: Site) -> Iterable[Finding]:
     for kind in ("MX hosts", "clients' services"):
         tries = [item for item in found if item["kind"] == kind]
         wrong = [
-            f"{item['name']} at {item['address']}:{item['port']}: {item['why']}"
+            f"{item['name']} at {door(item['address'], item['port'])}: {item['why']}"
             for item in tries
             if not item["ok"]
         ]

@@ -6,7 +6,7 @@ from typing import Any
 from mailinfra.fleet import Role
 from mailinfra.probe import mail
 from mailinfra.probe.row import Claim, Finding, count
-from mailinfra.probe.site import Site, each
+from mailinfra.probe.site import Site, door, each
 from mailinfra.sandbox.dns.outside import OutsideHost
 
 CLOSED_SECONDS = 3.0
@@ -62,7 +62,7 @@ def _no_relay(site: Site, outside: OutsideHost) -> Finding:
     ]  # fmt: skip
     tried, wrong = 0, []
     for call, found in zip(calls, site.run(outside.id, "smtp", calls, 180), strict=True):
-        where = f"{call['address']}:{call['port']} from <{call['sender']}>"
+        where = f"{door(call['address'], call['port'])} from <{call['sender']}>"
         refused = found["sender"] and found["sender"][0] >= 400
         if not found["sender"] or (not refused and len(found["recipients"]) < len(call["recipients"])):
             wrong.append(f"{where}: not tried: {found['error'] or found['banner'] or 'nobody listens'}")
@@ -109,7 +109,7 @@ def inner_doors(site: Site) -> Iterable[Finding]:
         for address, port in doors
     ]
     found = site.run(site.outside[-1].id, "smtp", calls)
-    wrong = [f"{item['address']}:{item['port']} is open" for item in found if item["connected"]]
+    wrong = [f"{door(item['address'], item['port'])} is open" for item in found if item["connected"]]
     yield count(len(found) - len(wrong), len(found), "ports closed", wrong=wrong)
 
 

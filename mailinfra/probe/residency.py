@@ -10,7 +10,7 @@ from mailinfra import names
 from mailinfra.fleet import Residency, Role
 from mailinfra.plan import NodePlan
 from mailinfra.probe import mail, search
-from mailinfra.probe.row import Claim, Finding, ProbeError, count
+from mailinfra.probe.row import Claim, Finding, ProbeError, count, listed
 from mailinfra.probe.site import Site, each
 from mailinfra.sandbox.dns.outside import OutsideHost
 from mailinfra.sandbox.people import Person
@@ -199,7 +199,7 @@ def not_written(site: Site) -> Iterable[Finding]:
             0,
             "places with a trace",
             done.node.fqdn,
-            "; ".join(found)
+            listed(found)
             or f"{done.watch['events']} writes watched, {done.residue['journal_bytes']} B of journal",
         )
 

@@ -59,10 +59,20 @@ class Finding:
     detail: str = ""
 
 
+LISTED = 5
+
+
+def listed(items: Iterable[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    every = list(items)
+    more = f"; and {len(every) - LISTED} more" if len(every) > LISTED else ""
+    return "; ".join(every[:LISTED]) + more
+
+
 def count(good: int, of: int, unit: str, *, subject: str = "", wrong: Iterable[str] = ()) -> Finding:
     """How many of all there are were right. None at all proves nothing, so it is a failure."""
     problems = list(wrong)
-    detail = "; ".join(problems) if problems else "" if of else "there was nothing to measure"
+    detail = listed(problems) if problems else "" if of else "there was nothing to measure"
     return Finding(good == of and of > 0 and not problems, good, of, unit, subject, detail)
 
 

@@ -12,7 +12,7 @@ from mailinfra import names
 from mailinfra.fleet import Role
 from mailinfra.plan import NodePlan, signing_key
 from mailinfra.probe import mail
-from mailinfra.probe.row import Claim, Finding, ProbeError, count
+from mailinfra.probe.row import Claim, Finding, ProbeError, count, listed
 from mailinfra.probe.site import Site, each
 from mailinfra.sandbox.dns.outside import OutsideHost
 from mailinfra.sandbox.people import Person
@@ -223,7 +223,7 @@ def key_length(site: Site) -> Iterable[Finding]:
         shortest,
         wanted,
         "bits",
-        detail="; ".join(problems) or f"{len(found)} records",
+        detail=listed(problems) or f"{len(found)} records",
     )
 
 

@@ -83,7 +83,7 @@ class Site:
 
     @property
     def machines(self) -> dict[str, str]:
-        """Host name to machine id, of all machines."""
+        """Node FQDN to machine id."""
         return self.once(_machines)
 
     def machine(self, node: NodePlan) -> str:
@@ -160,13 +160,21 @@ def each(work: Callable[[A], T], items: Iterable[A], parallel: int = PARALLEL) -
         return [future.result() for future in [pool.submit(work, item) for item in items]]
 
 
+def door(address: str, port: int) -> str:
+    """An address with a port, as people read it."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def _outputs(site: Site) -> dict[str, Any]:
     return site.sandbox.stack.outputs()
 
 
 def _machines(site: Site) -> dict[str, str]:
+    # A machine's own idea of its name is the cloud's affair; its public address is what the fleet knows it by.
     listed: list[Mapping[str, Any]] = site.control.call("machines.list")
-    return {str(machine["hostname"]): str(machine["id"]) for machine in listed}
+    by_address = {machine["public_ipv4"]: str(machine["id"]) for machine in listed}
+    nodes = site.outputs["nodes"]
+    return {fqdn: by_address[node["ipv4"]] for fqdn, node in nodes.items() if node.get("ipv4") in by_address}
 
 
 def _owners(site: Site) -> dict[str, str]:

@@ -7,7 +7,7 @@ from mailinfra.fleet import Cloud, MxPolicy, Role, SteeringProvider
 from mailinfra.places import PLACES, Place, distance_km
 from mailinfra.plan import FleetPlan
 from mailinfra.probe import statistics
-from mailinfra.probe.row import Claim, Finding, ProbeError
+from mailinfra.probe.row import Claim, Finding, ProbeError, listed
 from mailinfra.probe.site import Site, each
 from mailinfra.routing import Pool, SteeredSet, SteeringPlan
 from mailinfra.sandbox.dns import geo
@@ -120,7 +120,7 @@ def _near(site: Site, outside: OutsideHost) -> Finding:
         ", ".join(sorted(near)),
         "region",
         outside.country,
-        "; ".join(wrong) or f"by {', '.join(first)}",
+        listed(wrong) or f"by {', '.join(first)}",
     )
 
 

@@ -9,6 +9,7 @@ from mailinfra.sandbox import setup
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
 from mailinfra.sandbox.paths import Paths, sandbox_lock
 from tests.sandbox_helpers import Sandbox, quiet, traces
+from tests.system.fleet import fleet_sandbox  # noqa: F401 - a fixture: one for the whole session
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,10 @@ def test_all_of_at_least_one_must_be_right(good: int, of: int, wrong: tuple[str,
     assert count(good, of, "things", wrong=wrong).ok is ok
 
 
+def test_a_long_list_of_reasons_is_cut() -> None:
+    assert count(0, 9, "things", wrong=map(str, range(9))).detail == "0; 1; 2; 3; 4; and 4 more"
+
+
 def test_json_has_the_rows() -> None:
     rows = claim(Finding(True, 3, 3, "hosts"), Finding(False, "none", 1.0, "s")).rows(NOWHERE)
     document = json.loads(as_json(rows))
@@ -77,7 +81,7 @@ def test_the_table_says_what_failed_and_why() -> None:
     text = out.getvalue()
     assert "[s]" in text
     assert "It holds: there (R01): it [was] late" in text
-    assert "1 of 2 claims hold" in text
+    assert "1 of 2 rows hold" in text
 
 
 def test_claims_have_ids_of_their_own_and_name_requirements() -> None:
