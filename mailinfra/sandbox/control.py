@@ -142,15 +142,18 @@ class ControlServer:
         finally:
             os.umask(mask)
         self._path = path
+        self._started = False
         self._server.methods = methods
 
     def start(self) -> None:
         """Serve, in threads."""
+        self._started = True
         threading.Thread(target=self._server.serve_forever, name="control", daemon=True).start()
 
     def stop(self) -> None:
         """Stop serving and remove the socket."""
-        self._server.shutdown()
+        if self._started:  # `shutdown` waits for a loop, even for one that never began
+            self._server.shutdown()
         self._server.server_close()
         self._path.unlink(missing_ok=True)
 
