@@ -1,6 +1,7 @@
 """The process that plays AWS: moto's server with the sandbox's addresses, images and a KMS that signs digests.
 
-`python -m mailinfra.sandbox.aws.moto_server FOLDER` serves on a free port of the loopback interface and prints it.
+`python -m mailinfra.sandbox.aws.moto_server FOLDER` serves on two free ports of the loopback interface,
+notes them in a file, and prints a line.
 
 It is a process of its own and outlives the daemon on purpose: moto keeps everything in memory, key material of KMS above
 all, which cannot be recorded and played back. So a crash of the daemon loses nothing; a reboot of the host loses all, as
@@ -17,6 +18,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from mailinfra.sandbox.aws.authorise import Moto, Wsgi, authorised
 from mailinfra.sandbox.aws.images import DEBIAN_OWNER, IMAGES, Image
 from mailinfra.sandbox.processes import Process, write_atomic
 
@@ -27,7 +29,8 @@ PUBLIC_IPV4 = "198.51.100.0/25"
 IPV6 = "2001:db8:a000::/36"
 """Where VPCs' /56 blocks come from (RFC 3849)."""
 PROCESS_FILE = "moto.json"
-PORT_FILE = "moto.port"
+PORTS_FILE = "moto.ports"
+"""JSON: the port of `operators` (plugins and command line, who may do all) and of `machines` (what their roles allow)."""
 
 _digest: ContextVar[bool] = ContextVar("digest", default=False)
 
@@ -215,9 +218,6 @@ def bucket_policies_elsewhere() -> None:
     replace(FakeBucket, "get_permission", get_permission)
 
 
-Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
-
-
 def service_names(application: Wsgi) -> Wsgi:
     """Let the sandbox's names stand for AWS's: `bucket.s3.eu-central-1.aws.test` for `….amazonaws.com`."""
 
@@ -241,9 +241,6 @@ def main(folder: Path) -> int:
     from werkzeug.serving import make_server
 
     class Handler(MotoRequestHandler):
-        # Signing a mail must not cost a new connection each time.
-        protocol_version = "HTTP/1.1"
-
         def log_request(self, *arguments: Any) -> None:
             """Nothing: request lines would fill the log."""
 
@@ -251,21 +248,22 @@ def main(folder: Path) -> int:
     kms_signs_digests()
     record_sets_by_identity()
     bucket_policies_elsewhere()
-    server = make_server(
-        "127.0.0.1",
-        0,
-        service_names(DomainDispatcherApplication(create_backend_app)),
-        threaded=True,
-        request_handler=Handler,
-    )
+    application = service_names(DomainDispatcherApplication(create_backend_app))
+
+    def server(wsgi: Wsgi) -> Any:
+        return make_server("127.0.0.1", 0, wsgi, threaded=True, request_handler=Handler)
+
+    operators = server(application)
+    machines = server(authorised(application, Moto(ACCOUNT)))
     process = Process.of(os.getpid())
     if process is None:
         raise RuntimeError("this process is not in /proc")
-    write_atomic(folder / PORT_FILE, str(server.port))
+    write_atomic(folder / PORTS_FILE, json.dumps({"operators": operators.port, "machines": machines.port}))
     process.save(folder / PROCESS_FILE)
-    sys.stdout.write(f"{server.port}\n")
+    sys.stdout.write("ready\n")
     sys.stdout.flush()
-    server.serve_forever()
+    threading.Thread(target=machines.serve_forever, daemon=True).start()
+    operators.serve_forever()
     return 0
 
 

@@ -5,19 +5,21 @@ one address, the sandbox's certificate; the plugins and the command line reach m
 """
 
 import contextlib
+import json
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mailinfra.fleet import Cloud
 from mailinfra.places import PLACES
-from mailinfra.sandbox.aws.moto_server import ACCOUNT, PORT_FILE, PROCESS_FILE
+from mailinfra.sandbox.aws.moto_server import ACCOUNT, PORTS_FILE, PROCESS_FILE
+from mailinfra.sandbox.aws.policy import statements
 from mailinfra.sandbox.context import Context
 from mailinfra.sandbox.model import MachineSpec
 from mailinfra.sandbox.paths import Paths, SandboxError
@@ -30,12 +32,15 @@ CREDENTIAL_SECONDS = 3600
 _BUFFER = 65_536
 
 
-def moto_endpoint(paths: Paths) -> str:
-    """The URL of a sandbox's AWS on the loopback interface. Raises `SandboxError` when it does not run."""
+def moto_endpoint(paths: Paths, caller: Literal["operators", "machines"] = "operators") -> str:
+    """The URL of a sandbox's AWS on the loopback interface. Raises `SandboxError` when it does not run.
+
+    Operators (plugins, the command line) may do everything; machines what their roles allow.
+    """
     folder = paths.state / "aws"
     if Process.load(folder / PROCESS_FILE) is None:
         raise SandboxError("the sandbox's AWS does not run; start it by `mailinfra sandbox up`")
-    return f"http://127.0.0.1:{int((folder / PORT_FILE).read_text())}"
+    return f"http://127.0.0.1:{json.loads((folder / PORTS_FILE).read_text())[caller]}"
 
 
 def stop_moto(paths: Paths) -> None:
@@ -71,7 +76,7 @@ def _spawn(folder: Path) -> None:
         raise RuntimeError("a pipe was asked for")
     with process.stdout as output:
         line = output.readline()
-    if not line.strip().isdigit():
+    if not line.strip():
         process.wait()
         raise SandboxError(f"the sandbox's AWS does not start; see {folder / 'moto.log'}")
 
@@ -152,7 +157,7 @@ class Service:
     def __init__(self) -> None:
         self._endpoint = ""
         self._front: TlsFront | None = None
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
 
     def start(self, context: Context) -> None:
@@ -163,7 +168,8 @@ class Service:
             context.network.add_service_address(ADDRESS)
             listener = context.network.listen(ADDRESS, 443)
             tls = context.authority.server_context(certificate_names())
-            self._front = TlsFront(listener, tls, int(self._endpoint.rpartition(":")[2]))
+            port = int(moto_endpoint(context.paths, "machines").rpartition(":")[2])
+            self._front = TlsFront(listener, tls, port)
             self._front.start()
         context.call(
             "dns.set_hosts", name=f"*.{DOMAIN}", records=[{"type": "A", "ttl": 300, "values": [ADDRESS]}]
@@ -184,10 +190,16 @@ class Service:
         return {"endpoint": self._endpoint, "account": ACCOUNT, "address": ADDRESS, "domain": DOMAIN}
 
     def credentials(self, spec: MachineSpec, role: str) -> dict[str, str]:
-        """Temporary keys of a role for a machine, as the instance metadata service hands them out."""
-        arn = role if role.startswith("arn:") else f"arn:aws:iam::{ACCOUNT}:role/{role}"
-        answer = self._sts(spec.region).assume_role(
-            RoleArn=arn, RoleSessionName=spec.id, DurationSeconds=CREDENTIAL_SECONDS
+        """Temporary keys of a role for a machine, as the instance metadata service hands them out.
+
+        Raises `SandboxError` if the role does not trust EC2.
+        """
+        name = role.rpartition("/")[2]
+        found = self._client("iam", spec.region).get_role(RoleName=name)["Role"]
+        if not trusts_ec2(found["AssumeRolePolicyDocument"]):
+            raise SandboxError(f"role {name}: its trust policy does not let ec2.amazonaws.com assume it")
+        answer = self._client("sts", spec.region).assume_role(
+            RoleArn=found["Arn"], RoleSessionName=spec.id, DurationSeconds=CREDENTIAL_SECONDS
         )
         keys = answer["Credentials"]
         return {
@@ -197,16 +209,30 @@ class Service:
             "Expiration": keys["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
 
-    def _sts(self, region: str) -> Any:
+    def _client(self, service: str, region: str) -> Any:
         with self._lock:
-            if region not in self._clients:
+            if (service, region) not in self._clients:
                 import boto3
 
-                self._clients[region] = boto3.client(
-                    "sts",
+                self._clients[service, region] = boto3.client(
+                    service,
                     region_name=region,
                     endpoint_url=self._endpoint,
                     aws_access_key_id="sandbox",
                     aws_secret_access_key="sandbox",  # noqa: S106
                 )
-            return self._clients[region]
+            return self._clients[service, region]
+
+
+def trusts_ec2(document: Mapping[str, Any]) -> bool:
+    """Whether a role's trust policy lets EC2 assume the role for its instances."""
+    for statement in statements(document):
+        services = (statement.get("Principal") or {}).get("Service", [])
+        actions = statement.get("Action", [])
+        if (
+            statement.get("Effect") == "Allow"
+            and "ec2.amazonaws.com" in ([services] if isinstance(services, str) else services)
+            and "sts:AssumeRole" in ([actions] if isinstance(actions, str) else actions)
+        ):
+            return True
+    return False
