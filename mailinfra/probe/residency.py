@@ -144,6 +144,7 @@ def _read(
         for protocol in PROTOCOLS
     ]
     imap, pop3 = site.run(outside.id, "mailbox", told, DELIVERY_SECONDS + 60)
+    site.run(outside.id, "mailbox", [{**told[0], "protocol": "collect", "remove": True}])
     return imap, pop3
 
 

@@ -113,7 +113,6 @@ def main(told: dict[str, Any]) -> dict[str, Any]:
     """
     flow = Flow(told)
     flow.stop.parent.mkdir(parents=True, exist_ok=True)
-    flow.stop.unlink(missing_ok=True)
     deadline = time.monotonic() + told["seconds"]
     number, following = 0, time.monotonic()
     with ThreadPoolExecutor(max_workers=16) as pool:

@@ -19,20 +19,24 @@ NOT_DISKS = frozenset(
     proc pstore ramfs securityfs sysfs tmpfs tracefs""".split()  # noqa: SIM905 - it is read, not edited
 )
 FAN_CLOEXEC, FAN_NONBLOCK, FAN_UNLIMITED_QUEUE = 0x1, 0x2, 0x10
-FAN_MARK_ADD, FAN_MARK_FILESYSTEM = 0x1, 0x100
+FAN_MARK_ADD, FAN_MARK_MOUNT, FAN_MARK_FILESYSTEM = 0x1, 0x10, 0x100
 FAN_MODIFY, FAN_CLOSE_WRITE, FAN_Q_OVERFLOW = 0x2, 0x8, 0x4000
 EVENT = struct.Struct("=IBBHQii")
 READ_BYTES = 1 << 20
 PIECE_BYTES = 1 << 24
 
 
-def disks() -> list[str]:
-    """Mount points of every file system that is on a disk."""
-    found = []
+def disks() -> dict[str, bool]:
+    """Mount points of every file system that is on a disk, and whether the whole of it is mounted there.
+
+    A part that is mounted is somebody else's file system, of which only what goes through this mount counts.
+    """
+    found = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         if right.split()[0] not in NOT_DISKS:
-            found.append(left.split()[4])
+            _, _, _, root, point = left.split()[:5]
+            found[point] = root == "/"
     return found
 
 
@@ -59,9 +63,11 @@ class Watch:
         self.queue = libc.fanotify_init(FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE, os.O_RDONLY)
         if self.queue < 0:
             raise OSError(ctypes.get_errno(), "fanotify_init")
-        for point in disks():
+        for point, whole in disks().items():
+            # Services with mounts of their own write to the same file system through another mount.
+            how = FAN_MARK_ADD | (FAN_MARK_FILESYSTEM if whole else FAN_MARK_MOUNT)
             mask = ctypes.c_uint64(FAN_MODIFY | FAN_CLOSE_WRITE)
-            if libc.fanotify_mark(self.queue, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, mask, -100, point.encode()):
+            if libc.fanotify_mark(self.queue, how, mask, -100, point.encode()):
                 number = ctypes.get_errno()
                 raise OSError(number, f"fanotify_mark of {point}: {os.strerror(number)}")
 
@@ -103,7 +109,6 @@ def main(told: dict[str, Any]) -> dict[str, Any]:
     needles = [base64.b64decode(needle) for needle in [*told["needles"], told["planted"]]]
     ready, stop = Path(told["ready"]), Path(told["stop"])
     ready.parent.mkdir(parents=True, exist_ok=True)
-    stop.unlink(missing_ok=True)
     watch = Watch(needles)
     end = time.monotonic() + told["seconds"]
     try:
@@ -126,5 +131,5 @@ def main(told: dict[str, Any]) -> dict[str, Any]:
         "lost": watch.lost,
         "hits": watch.hits,
         "files": watch.files,
-        "disks": disks(),
+        "disks": list(disks()),
     }
