@@ -385,7 +385,7 @@ def stop_cloud(paths: Paths) -> None:
     for noted in sorted([*paths.state.glob("*/*.json"), *paths.state.glob("machines/*/process.json")]):
         _end(Process.load(noted))
     if os.geteuid() == 0:
-        for name in {group.name for group in cgroups(paths.id)}:
+        for name in cgroups(paths.id):
             clean_up_machine(name)
         network.remove_all(paths.id)
         disks.detach_loops(paths.state)
@@ -401,7 +401,7 @@ def leftovers(paths: Paths) -> list[str]:
     if paths.state.exists():
         left.append(f"folder {paths.state}")
     left += [f"network namespace {path.name}" for path in network.namespaces(paths.id)]
-    left += [f"control group {path}" for path in cgroups(paths.id)]
+    left += [f"control group {path}" for path in cgroups(paths.id).values()]
     left += [f"mount {path}" for path in disks.mounts_below(paths.state)]
     left += [f"loop device {path}" for path in disks.loops(paths.state)]
     left += [f"process {pid}: {command}" for pid, command in _processes(paths)]

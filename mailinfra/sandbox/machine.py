@@ -383,7 +383,7 @@ def _host_has_systemd() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def _cgroup_roots() -> list[Path]:
+def cgroup_roots() -> list[Path]:
     """The hierarchies that a systemd in a machine needs: the unified one, and systemd's named one on hybrid
     hosts.
     """
@@ -402,32 +402,38 @@ def _make_cgroups(name: str) -> list[Path]:
     """
     if _host_has_systemd():
         return []
-    groups = [root / name for root in _cgroup_roots()]
+    groups = [root / name for root in cgroup_roots()]
     for group in groups:
         group.mkdir(exist_ok=True)
     return groups
 
 
-def cgroups(prefix: str) -> list[Path]:
-    """Control groups of the sandbox's machines that exist now."""
-    return [group for root in _cgroup_roots() for group in sorted(root.glob(f"{prefix}-*")) if group.is_dir()]
+def cgroups(prefix: str) -> dict[str, Path]:
+    """Control groups of the sandbox's machines that exist now, by machine name (in one hierarchy; there may
+    be two).
+    """
+    found = {}
+    for root in cgroup_roots():
+        groups = [*root.glob(f"{prefix}-*"), *root.glob(f"system.slice/{prefix}-*.scope")]
+        found.update({group.name.removesuffix(".scope"): group for group in groups if group.is_dir()})
+    return found
 
 
 def clean_up_machine(name: str) -> None:
-    """End all that is left of a machine, and remove its control groups and nspawn's folders. Works without a
-    daemon.
+    """End all that is left of a machine, and remove its control groups and nspawn's folders.
+
+    Works without a daemon.
     """
-    for root in _cgroup_roots():
-        group = root / name
-        if not group.is_dir():
-            continue
-        deadline = time.monotonic() + 5
-        while _members(group) and time.monotonic() < deadline:
-            for pid in _members(group):
-                if (process := Process.of(pid)) is not None:
-                    process.send(signal.SIGKILL)
-                    process.wait(1)
-        for folder, _, _ in os.walk(group, topdown=False):
+    for root in cgroup_roots():
+        for group in (root / name, root / "system.slice" / f"{name}.scope"):
+            deadline = time.monotonic() + 5
+            while _members(group) and time.monotonic() < deadline:
+                for pid in _members(group):
+                    if (process := Process.of(pid)) is not None:
+                        process.send(signal.SIGKILL)
+                        process.wait(1)
+        # A scope goes by itself when it is empty; it is the host's systemd's.
+        for folder, _, _ in os.walk(root / name, topdown=False):
             Path(folder).rmdir()
     for kind in ("propagate", "unix-export"):
         left = Path("/run/systemd/nspawn", kind, name)

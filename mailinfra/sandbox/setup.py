@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailinfra.sandbox.paths import SandboxError
+from mailinfra.sandbox.machine import cgroup_roots
+from mailinfra.sandbox.paths import Paths, SandboxError
 
 _SOFTHSM = (
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -81,24 +82,53 @@ def obstacles() -> list[str]:
         return found
     if "overlay" not in Path("/proc/filesystems").read_text() and not _loads("overlay"):
         found.append("machines need overlayfs, which this kernel has not")
-    if not Path("/proc/self/ns/net").exists():
-        found.append("machines need network namespaces, which this kernel has not")
+    if not _succeeds("unshare", "--mount", "--net", "--pid", "--fork", "true"):
+        found.append(
+            "machines need namespaces of their own, which this host refuses (an unprivileged container?)"
+        )
+    if not Path("/run/systemd/system").is_dir() and not any(
+        os.access(root, os.W_OK) for root in cgroup_roots()
+    ):
+        found.append(
+            "machines need control groups, which cannot be written here (an unprivileged container?)"
+        )
+    state = Paths.of().state
+    if file_system(state) == "overlay":
+        found.append(
+            f"machines need a state root that is not on overlayfs, as {state} is; set XDG_STATE_HOME"
+        )
     return found
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that a path is on, or would be on once it is made."""
+    kind, best = "", -1
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        point = Path(left.split()[4].encode().decode("unicode_escape"))
+        if (point == path or point in path.parents) and len(point.parts) >= best:
+            kind, best = right.split()[0], len(point.parts)
+    return kind
 
 
 def _loads(module: str) -> bool:
     """Whether the kernel can be given a module."""
-    if shutil.which("modprobe") is None:
+    return _succeeds("modprobe", module)
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
         return False
-    return subprocess.run(["modprobe", module], capture_output=True, check=False).returncode == 0
 
 
 def raise_limits() -> str | None:
     """Raise the kernel limit that a dozen machines would hit; what was changed, None if nothing had to be.
 
-    Each machine's systemd, D-Bus and journal hold about seven inotify instances, all of them root's, of whom the
-    kernel allows 128 by default (inotify(7)); beyond that a boot hangs half-way. The limit stays raised: it costs
-    nothing, and other programs may have come to need it meanwhile.
+    Each machine's systemd, D-Bus and journal hold about seven inotify instances, all of them root's, of whom
+    the kernel allows 128 by default (inotify(7)); beyond that a boot hangs half-way. The limit stays raised:
+    it costs nothing, and other programs may have come to need it meanwhile.
     """
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
     found = int(limit.read_text())

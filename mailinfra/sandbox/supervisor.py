@@ -297,7 +297,7 @@ class Supervisor:
         """Take over what an earlier daemon left: machines that still run are adopted, the others boot."""
         with self._changed:
             known = {self._name(machine) for machine in {*self._earlier, *self._watches}}
-        for name in {group.name for group in cgroups(self._paths.id)} - known:
+        for name in set(cgroups(self._paths.id)) - known:
             clean_up_machine(name)
         self._take_over(list(self._earlier))
 

@@ -3,6 +3,9 @@
 import base64
 import os
 import pwd
+import signal
+import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,9 +142,17 @@ def test_the_consoles_end(made: Machine) -> None:
 
 
 def test_control_groups_are_found_by_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("aaaaaa-one", "aaaaaa-two", "bbbbbb-one"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setattr(machine, "_cgroup_roots", lambda: [tmp_path])
-    assert [group.name for group in machine.cgroups("aaaaaa")] == ["aaaaaa-one", "aaaaaa-two"]
+    for name in ("aaaaaa-one/payload", "bbbbbb-one", "system.slice/aaaaaa-two.scope"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(machine, "cgroup_roots", lambda: [tmp_path])
+    assert sorted(machine.cgroups("aaaaaa")) == ["aaaaaa-one", "aaaaaa-two"]
+    child = subprocess.Popen(["sleep", "60"])
+    (tmp_path / "aaaaaa-one/payload/cgroup.procs").write_text(f"{child.pid}\n")
+    # A kernel's control group empties itself; here the test does.
+    threading.Thread(
+        target=lambda: (child.wait(), (tmp_path / "aaaaaa-one/payload/cgroup.procs").unlink())
+    ).start()
     machine.clean_up_machine("aaaaaa-one")
-    assert [group.name for group in machine.cgroups("aaaaaa")] == ["aaaaaa-two"]
+    assert child.returncode == -signal.SIGKILL
+    machine.clean_up_machine("aaaaaa-two")
+    assert list(machine.cgroups("aaaaaa")) == ["aaaaaa-two"], "a scope is the host's systemd's to remove"

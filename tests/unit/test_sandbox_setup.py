@@ -99,6 +99,23 @@ def test_no_machines_without_root_or_linux(monkeypatch: pytest.MonkeyPatch) -> N
     assert setup.obstacles() == ["machines need Linux; this is Darwin"]
 
 
+def test_an_unprivileged_container_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(setup, "_succeeds", lambda *_: False)
+    monkeypatch.setattr(setup, "cgroup_roots", lambda: [tmp_path])
+    monkeypatch.setattr(setup.os, "access", lambda *_: False)
+    monkeypatch.setattr(setup, "file_system", lambda _: "overlay")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    found = "\n".join(setup.obstacles())
+    assert "machines need namespaces of their own, which this host refuses" in found
+    assert f"not on overlayfs, as {tmp_path}/mailinfra/sandbox is; set XDG_STATE_HOME" in found
+
+
+def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
+    assert setup.file_system(Path("/proc/self/not/there")) == "proc"
+    assert setup.file_system(tmp_path) == setup.file_system(tmp_path / "not/made/yet") != ""
+
+
 def test_softhsm_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup.ctypes.util, "find_library", lambda _: None)
     monkeypatch.setenv("SOFTHSM2_MODULE", str(tmp_path / "module.so"))

@@ -117,7 +117,7 @@ def make(
     paths: Paths, network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Supervisor]]:
     monkeypatch.setattr(module, "Machine", FakeMachine)
-    monkeypatch.setattr(module, "cgroups", lambda _: [])
+    monkeypatch.setattr(module, "cgroups", lambda _: {})
     monkeypatch.setattr(FakeMachine, "made", [])
     monkeypatch.setattr(FakeMachine, "adopted", set())
     monkeypatch.setattr(FakeMachine, "outcome", staticmethod(lambda _: ""))
