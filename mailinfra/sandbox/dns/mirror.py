@@ -1,5 +1,6 @@
 """Brings what shall be served to the name servers, and notices when they lost it."""
 
+import dataclasses
 import json
 import logging
 import threading
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 Wanted = Callable[[], tuple[Plan, Mapping[str, geo.Location]]]
 WATCH_SECONDS = 2.0
+UNSIGN_SECONDS = 2.0 * zones.SHORT_TTL
+"""How long a zone is signed on after its DS is gone."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Mirror:
         self._served: dict[tuple[Server, str], Served] | None = None  # None: unknown, ask the servers
         self._probes: dict[str, Probe] | None = None
         self._located: Mapping[str, geo.Location] | None = None
+        self._unsign_at: dict[tuple[Server, str], float] = {}
         self._state = State(False, "the name servers' machine has not booted yet")
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="dns-mirror", daemon=True)
@@ -140,24 +144,31 @@ class Mirror:
                 raise
 
     def _bring_zones(self, plan: Plan) -> None:
-        before = self._served
-        if before is None:
+        known = self._served or {}
+        if self._served is None:
             present = {(server, zone) for server, client in self._servers.items() for zone in client.zones()}
         else:
-            present = set(before)
-        known = before or {}
+            present = set(known)
         for owner, zone in present - set(plan.zones):
             self._servers[owner].remove(zone)
-        # A parent must not announce a key before its child signs, nor after it has stopped.
-        stops = any(
-            known.get(name, shall).key is not None and shall.key is None for name, shall in plan.zones.items()
-        )
-        for name in sorted(plan.zones, key=lambda n: (n[0] == "root") != stops):
-            shall, has = plan.zones[name], known.get(name)
-            if shall == has:
-                continue
-            self._bring_zone(name, shall, has, created=name not in present)
-        self._served = dict(plan.zones)
+        served: dict[tuple[Server, str], Served] = {}
+        # The root's server last: a parent must not announce a key before its child signs with it.
+        for name in sorted(plan.zones, key=lambda n: n[0] == "root"):
+            has = known.get(name)
+            shall = served[name] = self._still_signed(name, plan.zones[name], has)
+            if shall != has:
+                self._bring_zone(name, shall, has, created=name not in present)
+        self._served = served
+
+    def _still_signed(self, name: tuple[Server, str], shall: Served, has: Served | None) -> Served:
+        """What to serve now of a zone that stops being signed: it is signed while resolvers remember its DS."""
+        if has is None or has.key is None or shall.key is not None:
+            self._unsign_at.pop(name, None)
+            return shall
+        if time.monotonic() >= self._unsign_at.setdefault(name, time.monotonic() + UNSIGN_SECONDS):
+            del self._unsign_at[name]
+            return shall
+        return dataclasses.replace(shall, key=has.key)
 
     def _bring_zone(
         self, name: tuple[Server, str], shall: Served, has: Served | None, *, created: bool
@@ -170,12 +181,12 @@ class Mirror:
             wanted = {(r.name, r.rtype): r for r in shall.rrsets}
             if has is not None:
                 held = {(r.name, r.rtype): r for r in has.rrsets}
-                replace = [r for key, r in wanted.items() if held.get(key) != r]
+                changed = [r for key, r in wanted.items() if held.get(key) != r]
                 gone = held.keys() - wanted.keys()
             else:
-                replace = list(wanted.values())
+                changed = list(wanted.values())
                 gone = {key for key in server.contents(zone) or () if key[1] != "SOA"} - wanted.keys()
-            server.change(zone, replace, gone)
+            server.change(zone, changed, gone)
         if has is None or has.key != shall.key:
             server.sign(zone, shall.key)
         elif shall.key is not None:
