@@ -20,7 +20,7 @@ from mailinfra.fleet import Cloud, Residency, Role, TlsVersion
 from mailinfra.node.agent.bucket import Stored
 from mailinfra.node.agent.issuer import certificate
 from mailinfra.node.agent.node import Node, load
-from mailinfra.node.agent.trust import anchors, pem, spki
+from mailinfra.node.agent.trust import anchors, common_name, pem, spki
 from mailinfra.node.anchors import anchor_pem
 from mailinfra.node.bootstrap import compressed, node_config, render
 from mailinfra.node.pack import software
@@ -93,16 +93,9 @@ class Authority:
         """A certificate with its anchor, and its key, as files; without the issuer's own checks."""
         key = ec.generate_private_key(ec.SECP256R1())
         entitled = names or (HOST,)
-        unchecked = Authority(self.anchor.subject.rfc4514_string().removeprefix("CN="), ("test",))
-        unchecked.key = self.key
-        unchecked.anchor = anchors(
-            anchor_pem(
-                self.anchor.subject.rfc4514_string().removeprefix("CN="),
-                spki(self.key.public_key()),
-                ("test",),
-            ).encode()
-        )[0]
-        leaf = certificate(unchecked.anchor, unchecked.sign, key.public_key(), entitled, datetime.now(UTC))
+        free = anchor_pem(common_name(self.anchor), spki(self.key.public_key()), ("test",))
+        now = datetime.now(UTC)
+        leaf = certificate(anchors(free.encode())[0], self.sign, key.public_key(), entitled, now)
         cert, secret = folder / f"{name}.pem", folder / f"{name}.key"
         cert.write_bytes(pem(leaf) + self.text.encode())
         secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -129,8 +129,9 @@ class Upstream:
             if len(lines) > PIECE_BYTES:
                 raise UpstreamError("an endless reply")
 
-    async def command(self, line: bytes, seconds: float = SECONDS["command"]) -> bytes:
-        """The reply to one command."""
+    async def command(self, line: bytes, wait: str = "command") -> bytes:
+        """The reply to one command; `wait` says which of `SECONDS`."""
+        seconds = SECONDS[wait]
         self.writer.write(line)
         await within(seconds, self.writer.drain())
         return await self.reply(seconds)
@@ -241,7 +242,7 @@ class Session:
     async def data(self, upstream: Upstream) -> bytes:
         """Stream the message through. Its end is passed on only when all of it was right."""
         try:
-            reply = await upstream.command(b"DATA\r\n", SECONDS["data"])
+            reply = await upstream.command(b"DATA\r\n", "data")
         except UpstreamError as error:
             return self.failed(upstream.host, error)
         if not reply.startswith(b"354"):
