@@ -71,8 +71,9 @@ FLEET = """
         aws.s3.BucketServerSideEncryptionConfiguration("encrypted", bucket=bucket.id, rules=[{
             "apply_server_side_encryption_by_default": {"sse_algorithm": "aws:kms", "kms_master_key_id": storage.arn},
             "bucket_key_enabled": True}], opts=opts),
-        aws.s3.BucketVersioning("versions", bucket=bucket.id, versioning_configuration={"status": "Enabled"}, opts=opts),
-        aws.s3.BucketLifecycleConfiguration("old", bucket=bucket.id, rules=[{"id": "old", "status": "Enabled",
+        aws.s3.BucketVersioning("versions", bucket=bucket.id, versioning_configuration={"status": "Enabled"},
+        opts=opts), aws.s3.BucketLifecycleConfiguration("old", bucket=bucket.id, rules=[{"id": "old",
+        "status": "Enabled",
             "filter": {"prefix": ""}, "noncurrent_version_expiration": {"noncurrent_days": 30}}], opts=opts),
         aws.s3.BucketPolicy("tls", bucket=bucket.id, policy=bucket.arn.apply(lambda arn: json.dumps({
             "Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:*",
@@ -96,7 +97,8 @@ FLEET = """
         metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "instance_metadata_tags": "enabled"},
         root_block_device={"volume_size": 20, "encrypted": True, "kms_key_id": storage.arn},
         user_data_base64=base64.b64encode(script).decode(), monitoring=True, opts=opts)
-    associated = aws.ec2.EipAssociation("address", allocation_id=address.allocation_id, instance_id=instance.id, opts=opts)
+    associated = aws.ec2.EipAssociation("address", instance_id=instance.id,
+        allocation_id=address.allocation_id, opts=opts)
     aws.ec2.EipDomainName("reverse", allocation_id=associated.allocation_id, domain_name="n.example.test", opts=opts)
     volume = aws.ebs.Volume("mail", availability_zone="eu-central-1a", type="gp3", size=8, encrypted=True, opts=opts)
     aws.ec2.VolumeAttachment("mail", device_name="/dev/sdf", volume_id=volume.id, instance_id=instance.id, opts=opts)

@@ -1,8 +1,8 @@
 """Lets a machine do at moto what its role's policies, a bucket's policy and a key's policy allow, and nothing else.
 
-moto itself asks nobody. This stands before it on the port that machines reach: a request carries the temporary keys of a
-role (others are refused), is named as IAM names it, and judged. S3 and KMS are judged by resource and condition; of other
-services the action alone is known, and their resource is `*`.
+moto itself asks nobody. This stands before it on the port that machines reach: a request carries the
+temporary keys of a role (others are refused), is named as IAM names it, and judged. S3 and KMS are judged by
+resource and condition; of other services the action alone is known, and their resource is `*`.
 
 Signatures are not computed again: the session token is the secret that tells one machine from another.
 """

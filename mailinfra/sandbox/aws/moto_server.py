@@ -3,9 +3,9 @@
 `python -m mailinfra.sandbox.aws.moto_server FOLDER` serves on two free ports of the loopback interface,
 notes them in a file, and prints a line.
 
-It is a process of its own and outlives the daemon on purpose: moto keeps everything in memory, key material of KMS above
-all, which cannot be recorded and played back. So a crash of the daemon loses nothing; a reboot of the host loses all, as
-it does the machines, and the next `up` finds nothing there and makes it anew.
+It is a process of its own and outlives the daemon on purpose: moto keeps everything in memory, key material
+of KMS above all, which cannot be recorded and played back. So a crash of the daemon loses nothing; a reboot
+of the host loses all, as it does the machines, and the next `up` finds nothing there and makes it anew.
 """
 
 import itertools
@@ -30,7 +30,9 @@ IPV6 = "2001:db8:a000::/36"
 """Where VPCs' /56 blocks come from (RFC 3849)."""
 PROCESS_FILE = "moto.json"
 PORTS_FILE = "moto.ports"
-"""JSON: the port of `operators` (plugins and command line, who may do all) and of `machines` (what their roles allow)."""
+"""JSON: the port of `operators` (plugins and command line, who may do all) and of `machines` (what their
+roles allow).
+"""
 
 _digest: ContextVar[bool] = ContextVar("digest", default=False)
 

@@ -1,7 +1,8 @@
 """AWS in the sandbox's daemon: keeps moto's process, lets machines reach it over TLS, and gives them their role's keys.
 
-Machines reach every service at `https://<service>.<region>.aws.test` (S3 buckets also at `<bucket>.s3.<region>.aws.test`),
-one address, the sandbox's certificate; the plugins and the command line reach moto on the loopback interface.
+Machines reach every service at `https://<service>.<region>.aws.test` (S3 buckets also at
+`<bucket>.s3.<region>.aws.test`), one address, the sandbox's certificate; the plugins and the command line
+reach moto on the loopback interface.
 """
 
 import contextlib

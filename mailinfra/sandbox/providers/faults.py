@@ -1,7 +1,7 @@
 """Faults on demand, for the tests that show that an `up` after one recovers.
 
-`MAILINFRA_SANDBOX_FAULTS` holds rules separated by `;`, each `<operation> <type> <fault>`: the operation is create, read,
-update or delete; the type a token or `*`; the fault one of
+`MAILINFRA_SANDBOX_FAULTS` holds rules separated by `;`, each `<operation> <type> <fault>`: the operation is
+create, read, update or delete; the type a token or `*`; the fault one of
 
 - `error`: the cloud refuses the call;
 - `error-after`: the call is done in the cloud, then its set-up fails;

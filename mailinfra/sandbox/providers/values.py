@@ -1,9 +1,9 @@
 """Property values as plain Python data, and the two ways across the wire.
 
-A value is None, bool, int, float, str, list or dict. Secrets never reach a provider of ours: it tells the engine that it
-does not take them, and the engine then hands them over plain and marks the results again. An unknown value (at preview)
-is the string `UNKNOWN`. An asset or archive is a dict with `SIGNATURE`, its path, text or uri, and the hash of its
-content, which the engine adds.
+A value is None, bool, int, float, str, list or dict. Secrets never reach a provider of ours: it tells the
+engine that it does not take them, and the engine then hands them over plain and marks the results again. An
+unknown value (at preview) is the string `UNKNOWN`. An asset or archive is a dict with `SIGNATURE`, its path,
+text or uri, and the hash of its content, which the engine adds.
 """
 
 import json

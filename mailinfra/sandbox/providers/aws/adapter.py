@@ -34,9 +34,9 @@ def arn(call: Call, service: str, resource: str, regional: bool = True) -> str:
 class AwsAdapter(Adapter):
     """A live type made of calls to one service.
 
-    A subclass makes the bare resource in `make`, completes it in `set_up` (what fails there leaves an unfinished resource,
-    which the next `up` completes), looks at it in `find`, and ends it in `remove`. What does not exist any more is no error
-    in `remove`, and None from `find`.
+    A subclass makes the bare resource in `make`, completes it in `set_up` (what fails there leaves an
+    unfinished resource, which the next `up` completes), looks at it in `find`, and ends it in `remove`. What
+    does not exist any more is no error in `remove`, and None from `find`.
     """
 
     service = ""

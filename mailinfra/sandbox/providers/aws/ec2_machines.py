@@ -1,7 +1,8 @@
 """From EC2's instances to the sandbox's machines: what moto knows of an instance, as the machine that it is.
 
-EC2's state in moto is the one truth; a machine's definition is computed from it whenever something changes that a machine
-can feel (its rules, its address, its volumes, its role), and handed to the supervisor if it differs.
+EC2's state in moto is the one truth; a machine's definition is computed from it whenever something changes
+that a machine can feel (its rules, its address, its volumes, its role), and handed to the supervisor if it
+differs.
 """
 
 import threading

@@ -1,4 +1,6 @@
-"""The functions (data sources) of AWS that the sandbox answers. Most need no daemon, so that a preview does not either."""
+"""The functions (data sources) of AWS that the sandbox answers. Most need no daemon, so that a preview does
+not either.
+"""
 
 import fnmatch
 import json
@@ -119,7 +121,8 @@ def get_ami(cloud: Any, arguments: Object) -> Object:
         )
     if len(found) > 1 and not arguments.get("mostRecent"):
         raise ProviderError(
-            f"getAmi: {len(found)} images fit ({', '.join(image.name for image in found)}); set mostRecent or narrow it"
+            f"getAmi: {len(found)} images fit ({', '.join(image.name for image in found)}); "
+            "set mostRecent or narrow it"
         )
     image = found[-1]
     region = _region(cloud, arguments)

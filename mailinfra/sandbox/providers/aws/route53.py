@@ -1,7 +1,8 @@
-"""Route 53: zones and records in moto, which checks them, and then on the sandbox's name server, which answers with them.
+"""Route 53: zones and records in moto, which checks them, and then on the sandbox's name server, which
+answers with them.
 
-DNSSEC keys are the name server's; moto has no call for them, so what a key-signing key was given (its KMS key, its status)
-is kept in a tag of the zone.
+DNSSEC keys are the name server's; moto has no call for them, so what a key-signing key was given (its KMS
+key, its status) is kept in a tag of the zone.
 """
 
 import uuid
