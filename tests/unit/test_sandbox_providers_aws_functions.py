@@ -15,7 +15,8 @@ from mailinfra.sandbox.providers.schema import Sdk
 class Cloud:
     """A configured cloud."""
 
-    config = {"region": "eu-central-1"}
+    def __init__(self) -> None:
+        self.config = {"region": "eu-central-1"}
 
 
 def call(token: str, **arguments: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import fnmatch
 import json
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mailinfra.places import PLACES
@@ -82,7 +82,7 @@ def _given(arguments: Object, *names: str) -> Object:
     return {name: arguments[name] for name in names if name in arguments}
 
 
-_ATTRIBUTES = {
+_ATTRIBUTES: Mapping[str, Callable[[Image], str]] = {
     "name": lambda image: image.name,
     "architecture": lambda image: image.architecture,
     "description": lambda image: image.description,
@@ -105,7 +105,8 @@ def _matches(image: Image, arguments: Object) -> bool:
         read = _ATTRIBUTES.get(wanted["name"])
         if read is None:
             raise ProviderError(
-                f"filters[{index}].name: found {wanted['name']}; allowed in the sandbox: {', '.join(sorted(_ATTRIBUTES))}"
+                f"filters[{index}].name: found {wanted['name']}; "
+                f"allowed in the sandbox: {', '.join(sorted(_ATTRIBUTES))}"
             )
         if not any(fnmatch.fnmatchcase(read(image), value) for value in wanted["values"]):
             return False
