@@ -410,7 +410,10 @@ def leftovers(paths: Paths) -> list[str]:
 
 
 def _processes(paths: Paths) -> list[tuple[int, str]]:
-    """Processes that work on the sandbox: its daemon, its machines' nspawn."""
+    """Processes of ours that work on the sandbox: its machines' nspawn, its parts' helpers.
+
+    A user's own, such as a pager that shows a log of the sandbox, is not among them.
+    """
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -418,7 +421,8 @@ def _processes(paths: Paths) -> list[tuple[int, str]]:
         except OSError:
             continue
         machine = any(argument.startswith(f"--machine={paths.id}-") for argument in arguments)
-        inside = any(argument.startswith(f"{paths.state}/") for argument in arguments)
+        ours = any(argument.startswith("mailinfra.sandbox") for argument in arguments)
+        inside = ours and any(argument.startswith(f"{paths.state}/") for argument in arguments)
         if (machine or inside) and int(entry.name) != os.getpid():
             found.append((int(entry.name), " ".join(arguments).strip()))
     return found

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,23 @@ def test_a_daemon_that_does_not_come_up_shows_its_log(paths: Paths) -> None:
         match=r"(?s)the sandbox's daemon ended at once; its log is .*cloud\.log:\n.*control\.sock",
     ):
         start(paths)
+
+
+def test_a_users_own_look_at_a_log_is_no_leftover(paths: Paths) -> None:
+    log = paths.folder("logs") / "x.log"
+    code = "import time; print('up', flush=True); time.sleep(60)"
+    with (
+        subprocess.Popen([sys.executable, "-c", code, str(log)], stdout=subprocess.PIPE) as reader,
+        subprocess.Popen(
+            [sys.executable, "-c", code, "mailinfra.sandbox.x", str(log)], stdout=subprocess.PIPE
+        ) as part,
+    ):
+        for process in (reader, part):
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+        assert [pid for pid, _ in cloud._processes(paths)] == [part.pid]
+        reader.kill()
+        part.kill()
 
 
 def test_what_cannot_be_removed_is_named(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
