@@ -1,13 +1,19 @@
 """UserDirectory: one region's copy of the directory and the trust anchors, in an encrypted bucket."""
 
 import json
+from dataclasses import dataclass
 from typing import TypedDict
 
 import pulumi
 import pulumi_aws as aws
 import pulumi_gcp as gcp
+from mailinfra.node.pack import software
 
 from mailinfra_components.options import after, children, tags
+
+
+ANCHORS_KEY = "trust/anchors.pem"
+"""Where nodes find the trust anchors."""
 
 
 class UserDirectoryArgs(TypedDict):
@@ -31,12 +37,12 @@ class UserDirectory(pulumi.ComponentResource):
     """The region's control bucket: private, versioned, encrypted with the region's own key.
 
     Routes of all users, accounts of the residency zone's users (both written by `mailinfra directory publish`, never
-    by Pulumi, so no personal data gets into state), the fleet's trust anchors, and the nodes' enrolment. Every node
-    keeps a copy of what it needs, so mail flows when the bucket cannot be reached.
+    by Pulumi, so no personal data gets into state), the fleet's trust anchors, the nodes' software and their
+    enrolment. Every node keeps a copy of what it needs, so mail flows when the bucket cannot be reached.
     """
 
     bucket: pulumi.Output[str]
-    """The bucket's name; known only when its protection is in place."""
+    """The bucket's name; known only when its protection is in place and a node finds what it boots from."""
     arn: pulumi.Output[str]
     """The bucket's ARN (AWS) or name (GCP)."""
 
@@ -108,16 +114,19 @@ class UserDirectory(pulumi.ComponentResource):
             opts=children(self, depends_on=[closed]),
         )
         guards: list[pulumi.Resource] = [closed, owner, encrypted, versioned, tls_only]
-        aws.s3.BucketObjectv2(
-            f"{name}-anchors",
-            region=region,
-            bucket=bucket.id,
-            key="trust/anchors.pem",
-            content=args["anchors"],
-            content_type="application/x-pem-file",
-            opts=children(self, depends_on=guards),
-        )
-        self.bucket = after(bucket.bucket, guards)
+        objects = [
+            aws.s3.BucketObjectv2(
+                f"{name}-{item.name}",
+                region=region,
+                bucket=bucket.id,
+                key=item.key,
+                content=item.content,
+                content_type=item.kind,
+                opts=children(self, depends_on=guards),
+            )
+            for item in contents(args)
+        ]
+        self.bucket = after(bucket.bucket, objects)
         self.arn = bucket.arn
 
     def _gcp(self, name: str, args: UserDirectoryArgs) -> None:
@@ -133,16 +142,38 @@ class UserDirectory(pulumi.ComponentResource):
             labels=tags(name, args["zone"], data="personal"),
             opts=children(self),
         )
-        gcp.storage.BucketObject(
-            f"{name}-anchors",
-            bucket=bucket.name,
-            name="trust/anchors.pem",
-            content=args["anchors"],
-            content_type="application/x-pem-file",
-            opts=children(self),
-        )
-        self.bucket = bucket.name
+        objects = [
+            gcp.storage.BucketObject(
+                f"{name}-{item.name}",
+                bucket=bucket.name,
+                name=item.key,
+                content=item.content,
+                content_type=item.kind,
+                opts=children(self),
+            )
+            for item in contents(args)
+        ]
+        self.bucket = after(bucket.name, objects)
         self.arn = bucket.name
+
+
+@dataclass(frozen=True)
+class Content:
+    """An object that the bucket has from the beginning."""
+
+    name: str
+    key: str
+    content: pulumi.Input[str]
+    kind: str
+
+
+def contents(args: UserDirectoryArgs) -> tuple[Content, ...]:
+    """What a node boots from, beside its own script."""
+    node = software()
+    return (
+        Content("anchors", ANCHORS_KEY, args["anchors"], "application/x-pem-file"),
+        Content("software", node.key, node.text, "application/json"),
+    )
 
 
 def tls_policy(arn: str) -> str:

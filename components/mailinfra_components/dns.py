@@ -127,7 +127,7 @@ def cloudflare_data(kind: str, text: str) -> dict[str, Any]:
         if key in NUMBERS:
             values[key] = float(value)
         elif key == "target":
-            values[key] = value.rstrip(".")
+            values[key] = value.rstrip(".") or "."
         elif key == "value":
             values[key] = value.strip('"')
     return values
@@ -282,9 +282,12 @@ class CloudDnsZone:
 
 def nth(values: pulumi.Output[list[str]], number: int) -> pulumi.Output[str]:
     """One of the values."""
+
     def one(known: list[str]) -> str:
         if number >= len(known):
-            raise ValueError(f"found {len(known)} values ({', '.join(known)}) where more than {number} were planned")
+            raise ValueError(
+                f"found {len(known)} values ({', '.join(known)}) where more than {number} were planned"
+            )
         return known[number]
 
     return values.apply(one)

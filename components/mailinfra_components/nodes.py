@@ -363,7 +363,7 @@ ACCOUNT_ROLES = frozenset({"submission", "imap", "pop3", "mailbox"})
 def readable(args: MailNodesArgs) -> list[str]:
     """The objects (prefixes) in the control bucket that the group's nodes may read."""
     accounts = ["directory/accounts"] if ACCOUNT_ROLES & set(args["roles"]) else []
-    return ["trust/", "directory/routes", *accounts, f"certs/{args['group']}/"]
+    return ["trust/", "node/", "directory/routes", *accounts, f"certs/{args['group']}/"]
 
 
 def bucket_grants(args: MailNodesArgs) -> list[tuple[str, str, list[str]]]:

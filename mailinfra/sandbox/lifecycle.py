@@ -139,11 +139,13 @@ def wait_healthy(sandbox: Sandbox, progress: Progress, limit: float = HEALTHY_SE
 
 def unhealthy(sandbox: Sandbox) -> dict[str, str]:
     """The nodes that do not serve yet, and why: what a look at them says, not what was asked for."""
-    machines = {machine["hostname"]: machine for machine in sandbox.control.call("machines.list")}
+    # By address: at AWS a server's host name is the cloud's until its bootstrap gave it its own.
+    machines = {machine["private_ipv4"]: machine for machine in sandbox.control.call("machines.list")}
     found = {}
     with ThreadPoolExecutor(max_workers=8) as pool:
         for fqdn, why in pool.map(
-            lambda node: (node.fqdn, look(sandbox, machines.get(node.fqdn), node)), sandbox.plan.nodes
+            lambda node: (node.fqdn, look(sandbox, machines.get(node.address.private_ipv4), node)),
+            sandbox.plan.nodes,
         ):
             if why:
                 found[fqdn] = why

@@ -131,11 +131,11 @@ class SandboxStack:
             for event in _events(process, copy):
                 diagnostic = event.get("diagnosticEvent")
                 if diagnostic and diagnostic.get("severity") == "error":
-                    problems.append(f"{_resource(diagnostic.get('urn', ''))}{diagnostic['message'].strip()}")
+                    problems.append(f"{_resource(diagnostic.get('urn', ''))}{_gist(diagnostic['message'])}")
                 on_event(event)
         if process.returncode:
-            detail = "\n  ".join(dict.fromkeys(problems)) or f"see {log}"
-            raise SandboxError(f"`pulumi {command}` of stack {self.stack} failed:\n  {detail}")
+            detail = "\n  ".join(dict.fromkeys(problems)) or "no error was named"
+            raise SandboxError(f"`pulumi {command}` of stack {self.stack} failed:\n  {detail}\n  All of it: {log}")
 
     def _mirror(self) -> None:
         source = self.project / PROJECT_FILE
@@ -187,6 +187,14 @@ def _events(process: subprocess.Popen[str], copy: Any) -> Iterator[dict[str, Any
             continue
         if isinstance(event, dict):
             yield event
+
+
+def _gist(message: str) -> str:
+    """A diagnostic without the traces that the engine and the program wrap around it."""
+    lines = message.strip().splitlines()
+    if any(line.startswith("Traceback ") for line in lines):
+        return lines[-1].removeprefix("Exception: ")
+    return "\n  ".join(lines)
 
 
 def _resource(urn: str) -> str:

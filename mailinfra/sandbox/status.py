@@ -54,13 +54,14 @@ class SandboxStatus:
 def collect(sandbox: Sandbox) -> SandboxStatus:
     """Look at everything now."""
     wrong = unhealthy(sandbox)
+    names = {node.address.private_ipv4: node.fqdn for node in sandbox.plan.nodes}
     machines = tuple(
         MachineRow(
-            name=machine["hostname"],
+            name=names.get(machine["private_ipv4"], machine["hostname"]),
             kind=machine["kind"],
             region=machine["region"],
             state=machine["state"],
-            health=wrong.get(machine["hostname"], machine["reason"]),
+            health=wrong.get(names.get(machine["private_ipv4"], ""), machine["reason"]),
             address=machine["public_ipv4"] or machine["private_ipv4"],
             boots=machine["boots"],
         )

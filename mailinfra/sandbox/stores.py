@@ -13,8 +13,21 @@ def region_stores(control: ControlClient, regions: Mapping[str, Mapping[str, Any
     google = control.call("gcp.endpoint")
     amazon = control.call("aws.info")["endpoint"]
     return {
-        region: S3Store(str(known["bucket"]), endpoint=amazon, region=region)
+        region: S3Store(str(known["bucket"]), region, client=_s3(amazon, region))
         if known["cloud"] == Cloud.AWS
         else GcsStore(str(known["bucket"]), endpoint=google["url"], token=lambda: str(google["token"]))
         for region, known in regions.items()
     }
+
+
+def _s3(endpoint: str, region: str) -> Any:
+    import boto3
+
+    # moto takes any credentials; these keep the user's own out of it.
+    return boto3.client(
+        "s3",
+        region_name=region,
+        endpoint_url=endpoint,
+        aws_access_key_id="sandbox",
+        aws_secret_access_key="sandbox",  # noqa: S106
+    )
