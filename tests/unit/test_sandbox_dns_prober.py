@@ -46,8 +46,9 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
     async def whole() -> None:
         await scenario()
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=10)
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            _, unended = await asyncio.wait(others, timeout=20)
+            assert not unended
 
     asyncio.run(whole())
 

@@ -341,3 +341,10 @@ def test_any_records_are_translated_or_refused_and_rules_run(
         for text in made.contents if made.rtype == "LUA" else ():
             assert text.count('"') == 2
             assert Resolver(tmp_path_factory.mktemp("down")).ask(text) is not None
+
+
+def test_places_without_a_default_are_warned_of() -> None:
+    lone = translated(record("192.0.2.1", SetIdentifier="de", GeoLocation={"CountryCode": "DE"}))
+    assert "no record set for the default location" in lone.warnings[0]
+    whole = translated(record("192.0.2.1", SetIdentifier="*", GeoLocation={"CountryCode": "*"}))
+    assert whole.warnings == []

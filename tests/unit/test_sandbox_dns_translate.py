@@ -1,5 +1,6 @@
 """Trees as Lua: only data ever reaches the name server, and what goes in comes out."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,16 @@ def test_a_probe_is_named_by_all_that_it_is() -> None:
     assert Probe("tcp", port=25).key("a") != Probe("tcp", port=26).key("a")
     assert Probe("tcp", port=25).key("a") == Probe("tcp", port=25).key("a")
     assert Probe("tcp").key("a").isalnum()
+
+
+@given(st.lists(st.binary(max_size=255), min_size=1, max_size=5))
+def test_a_text_in_a_rule_is_its_bare_octets(strings: list[bytes]) -> None:
+    """PowerDNS quotes and splits the text that a LUA record answers; quotes of ours would be part of it."""
+    value = " ".join('"' + "".join(f"\\{b:03d}" for b in s) + '"' for s in strings)
+    node = Node(policy="weighted", members=(Node(values=(value,), weight=1),))
+    code = code_of(lua_content("TXT", node, "x"))
+    literal = re.search(r"values=\{'([^']*)'\}", code)
+    assert literal is not None or not b"".join(strings)
+    written = literal.group(1) if literal else ""
+    octets = re.sub(rb"\\(\d{3})", lambda m: bytes([int(m[1])]), written.encode())
+    assert octets == b"".join(strings)

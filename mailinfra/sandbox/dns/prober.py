@@ -125,7 +125,7 @@ class Prober:
     async def follow(self, check: Check) -> None:
         """Probe one check for as long as it exists."""
         spec = check.spec
-        while True:
+        while self.checks.get(check.name) is check:
             started = time.monotonic()
             if spec["kind"] == "calculated":
                 good = sum(c in self.checks and self.checks[c].healthy for c in spec["children"])
@@ -136,7 +136,10 @@ class Prober:
                 await asyncio.sleep(1)
                 continue
             try:
-                check.note(True, await asyncio.wait_for(probe(spec), spec["timeout"]))
+                # Not wait_for: in Python 3.11 it can swallow a cancellation.
+                async with asyncio.timeout(spec["timeout"]):
+                    seen = await probe(spec)
+                check.note(True, seen)
             except TimeoutError:
                 check.note(False, f"no answer within {spec['timeout']:g} s")
             except (OSError, ValueError, EOFError) as error:

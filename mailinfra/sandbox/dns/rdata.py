@@ -49,6 +49,11 @@ def fqdn(name: str) -> str:
     """
     if not isinstance(name, str) or not name.strip():
         raise RefusedError(f"{name!r} is no domain name: it is empty")
+    return _fqdn(name)
+
+
+@lru_cache(maxsize=16_384)  # each change of a zone goes through all its names anew
+def _fqdn(name: str) -> str:
     text = re.sub(r"\\([0-3][0-7]{2})", lambda m: chr(int(m.group(1), 8)), name.strip())
     if not re.fullmatch(r"[A-Za-z0-9_*.-]+", text):
         raise RefusedError(

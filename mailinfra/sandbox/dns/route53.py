@@ -231,6 +231,11 @@ class _Book:
         if policy == "failover":
             members.sort(key=lambda m: m.place != "PRIMARY")
             members = [replace(m, place=None) for m in members]
+        if policy == "location" and all(m.place != "*" for m in members):
+            self.warnings.append(
+                f"{where}: no record set for the default location: clients elsewhere get no answer, "
+                "and PowerDNS cannot prove that to validating resolvers if the zone is signed"
+            )
         return Node(policy=policy, members=tuple(members)), min(ttls)
 
     def _member(

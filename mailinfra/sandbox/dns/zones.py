@@ -8,6 +8,7 @@ delegated from `test.`, with its DS record once it is signed.
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import dns.reversename
@@ -210,6 +211,7 @@ def _system(declared: Declared) -> dict[str, tuple[RRset, ...]]:
     return zones
 
 
+@lru_cache(maxsize=4096)
 def pointer_name(address: str) -> str:
     """The name of an address's PTR record.
 
