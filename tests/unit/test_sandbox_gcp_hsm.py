@@ -103,7 +103,8 @@ from pkcs11 import Attribute, ObjectClass
 module, label, pin = sys.argv[1:]
 found = []
 with pkcs11.lib(module).get_token(token_label=label).open(user_pin=pin) as session:
-    for kind, secret in ((ObjectClass.PRIVATE_KEY, Attribute.PRIVATE_EXPONENT), (ObjectClass.SECRET_KEY, Attribute.VALUE)):
+    secrets = {ObjectClass.PRIVATE_KEY: Attribute.PRIVATE_EXPONENT, ObjectClass.SECRET_KEY: Attribute.VALUE}
+    for kind, secret in secrets.items():
         for key in session.get_objects({Attribute.CLASS: kind}):
             try:
                 key[secret]

@@ -127,11 +127,12 @@ def test_a_zone_is_made_once(provider: SandboxProvider) -> None:
 
 def test_a_zone_is_found_by_id_and_by_name(provider: SandboxProvider) -> None:
     token = "cloudflare:index/getZone:getZone"
-    by_name, _ = provider.invoke(token, {"filter": {"name": "example.test"}})
+    by_name, failures = provider.invoke(token, {"filter": {"match": "all", "name": "example.test"}})
+    assert failures == []
     by_id, _ = provider.invoke(token, {"zoneId": by_name["id"]})
     assert by_id["name"] == by_name["name"] == "example.test"
     with pytest.raises(ProviderError, match=r"no zone 'none\.test'"):
-        provider.invoke(token, {"filter": {"name": "none.test"}})
+        provider.invoke(token, {"filter": {"match": "all", "name": "none.test"}})
     with pytest.raises(ProviderError, match="one of zoneId and filter"):
         provider.invoke(token, {})
     listed, _ = provider.invoke("cloudflare:index/getZones:getZones", {})

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -247,7 +247,7 @@ def test_a_malformed_key_is_named() -> None:
 
     class Bare:
         api = GoogleApi("http://127.0.0.1:9", "token")
-        config: Object = {"project": "p"}
+        config: ClassVar[Object] = {"project": "p"}
 
     call = Call(
         cloud=Bare(),
