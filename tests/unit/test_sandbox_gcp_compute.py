@@ -1,4 +1,5 @@
 import base64
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,10 @@ class Machines:
 
     def update(self, spec: MachineSpec) -> None:
         self.specs[spec.id] = spec
+
+    def adjust(self, spec: MachineSpec) -> None:
+        if spec.id in self.specs:
+            self.specs[spec.id] = spec
 
     def delete(self, machine: str) -> None:
         self.specs.pop(machine, None)
@@ -224,6 +229,23 @@ def test_a_firewall_that_cannot_be_is_refused_and_nothing_is_left(
     with pytest.raises(ApiError, match=message):
         world("POST", "firewall", f"{GLOBAL}/firewalls/bad", {"network": "net", **inputs})
     assert world.apis.store.get("firewall", f"{GLOBAL}/firewalls/bad") is None
+
+
+def test_rules_that_come_at_once_all_arrive(world: World) -> None:
+    world.instance()
+    seen = threading.Barrier(8)
+
+    def add(number: int) -> None:
+        seen.wait()
+        rule = {"network": "net", "allows": [{"protocol": "tcp", "ports": [str(number)]}]}
+        world("POST", "firewall", f"{GLOBAL}/firewalls/f{number}", rule)
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {rule.ports for rule in world.machines.specs["edge-1"].firewall} == {(n, n) for n in range(1, 9)}
 
 
 def test_a_deny_below_every_allow_is_kept(world: World) -> None:

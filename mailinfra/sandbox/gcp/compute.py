@@ -2,7 +2,7 @@
 
 An instance is a machine of the sandbox; the firewall rules of its network become the machine's own, and follow every
 change. External IPv4 addresses come from the upper half of 198.51.100.0/24, external IPv6 subnets from
-2001:db8:8000::/33. Not enforced: egress firewall rules (port 25 out is always shut, as on Compute Engine), routes,
+2001:db8:8000::/35. Not enforced: egress firewall rules (port 25 out is always shut, as on Compute Engine), routes,
 peering, organisation policies. A deny rule that would cut into an allow rule is refused, since the sandbox's firewalls
 only allow.
 """
@@ -10,6 +10,7 @@ only allow.
 import base64
 import ipaddress
 import secrets
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Protocol
 
@@ -22,7 +23,7 @@ from mailinfra.sandbox.gcp.store import Document, Store, now, timestamp
 from mailinfra.sandbox.model import FirewallRule, MachineSpec
 
 EXTERNAL_IPV4: Final = ipaddress.ip_network("198.51.100.128/25")
-EXTERNAL_IPV6: Final = ipaddress.ip_network("2001:db8:8000::/33")
+EXTERNAL_IPV6: Final = ipaddress.ip_network("2001:db8:8000::/35")
 _PROTOCOLS: Final = {
     "tcp": "tcp",
     "6": "tcp",
@@ -41,6 +42,7 @@ class Machines(Protocol):
 
     def create(self, spec: MachineSpec) -> Any: ...
     def update(self, spec: MachineSpec) -> Any: ...
+    def adjust(self, spec: MachineSpec) -> Any: ...
     def delete(self, machine: str) -> None: ...
     def restart(self, machine: str) -> None: ...
     def delete_volume(self, volume: str) -> None: ...
@@ -72,6 +74,8 @@ class Compute:
         self.identity = identity
         self.machines = machines
         self.names = names
+        self.applying = threading.RLock()
+        """Held from reading the documents until the machines are as they say: the last to write is the last to read."""
 
     def kinds(self) -> dict[str, Kind]:
         """The kinds by their names in `/sandbox/KIND`."""
@@ -158,9 +162,10 @@ class Compute:
         """Brings the machines of a network (all: None) to what the documents say."""
         if self.machines is None:
             return
-        for name, document in self.documents("instance"):
-            if network is None or document["outputs"]["network"] == network:
-                self.machines.update(self.spec(name, document))
+        with self.applying:
+            for name, document in self.documents("instance"):
+                if network is None or document["outputs"]["network"] == network:
+                    self.machines.adjust(self.spec(name, document))
 
     def spec(self, name: str, document: Document) -> MachineSpec:
         """The machine behind an instance."""
@@ -567,7 +572,8 @@ class _AttachedDisk(_ComputeKind):
     def _refresh(self, instance: str) -> None:
         found = self.compute.store.get("instance", instance)
         if found and self.compute.machines is not None:
-            self.compute.machines.update(self.compute.spec(instance, found))
+            with self.compute.applying:
+                self.compute.machines.adjust(self.compute.spec(instance, found))
 
     def remove(self, name: str, document: Document) -> None:
         self.compute.store.delete("attachedDisk", name)
@@ -748,17 +754,18 @@ class _Instance(_ComputeKind):
         self._set_names(document, before)
         if compute.machines is None:
             return
-        spec = compute.spec(name, document)
-        if before is None:
-            compute.machines.create(spec)
-        else:
-            compute.machines.update(spec)
-            # What Compute Engine changes on a stopped server only; the provider has asked whether that is allowed.
-            if any(
-                document["inputs"].get(field) != before["inputs"].get(field)
-                for field in ("machineType", "minCpuPlatform", "serviceAccount", "shieldedInstanceConfig")
-            ):
-                compute.machines.restart(spec.id)
+        with compute.applying:
+            spec = compute.spec(name, document)
+            if before is None:
+                compute.machines.create(spec)
+            else:
+                compute.machines.update(spec)
+        # What Compute Engine changes on a stopped server only; the provider has asked whether that is allowed.
+        if before is not None and any(
+            document["inputs"].get(field) != before["inputs"].get(field)
+            for field in ("machineType", "minCpuPlatform", "serviceAccount", "shieldedInstanceConfig")
+        ):
+            compute.machines.restart(spec.id)
         if any(
             "sourceTags" in d["inputs"] or "sourceServiceAccounts" in d["inputs"]
             for _, d in compute.documents("firewall")
@@ -787,13 +794,14 @@ class _Instance(_ComputeKind):
         return None
 
     def remove(self, name: str, document: Document) -> None:
+        compute = self.compute
         for address in _pointers(document):
-            self.compute.names.set_ptr(address, None)
-        if self.compute.machines is not None:
-            self.compute.machines.delete(last(name))
-        for attachment, found in list(self.compute.documents("attachedDisk")):
+            compute.names.set_ptr(address, None)
+        if compute.machines is not None:
+            compute.machines.delete(last(name))
+        for attachment, found in list(compute.documents("attachedDisk")):
             if found["outputs"]["instance"] == name:
-                self.compute.store.delete("attachedDisk", attachment)
+                compute.store.delete("attachedDisk", attachment)
 
 
 def _pointers(document: Document | None) -> dict[str, str]:

@@ -59,7 +59,7 @@ class DnsNames:
 
 
 class SupervisedMachines:
-    """What Compute Engine asks of the supervisor: a server that it does not know (any more) is made."""
+    """What Compute Engine asks of the supervisor."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -69,11 +69,17 @@ class SupervisedMachines:
         self._supervisor.create(spec)
 
     def update(self, spec: MachineSpec) -> None:
-        """Changes a server in place."""
+        """Changes a server in place; one that the supervisor has lost is made."""
         try:
             self._supervisor.update(spec)
         except NoSuchMachine:
             self._supervisor.create(spec)
+
+    def adjust(self, spec: MachineSpec) -> None:
+        """Changes a server in place if it differs; one that is about to come or has just gone is left alone."""
+        with contextlib.suppress(NoSuchMachine):
+            if self._supervisor.spec(spec.id) != spec:
+                self._supervisor.update(spec)
 
     def delete(self, machine: str) -> None:
         """Removes a server and its disk."""
