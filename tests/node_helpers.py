@@ -208,6 +208,9 @@ class NodeFleet:
             )
             s3.create_bucket(Bucket=f"test-{region}-control", **place)
             iam.create_role(RoleName=f"test-{region}", AssumeRolePolicyDocument="{}")
+            allow = [{"Effect": "Allow", "Action": ["s3:*", "kms:Sign"], "Resource": "*"}]
+            policy = json.dumps({"Version": "2012-10-17", "Statement": allow})
+            iam.put_role_policy(RoleName=f"test-{region}", PolicyName="node", PolicyDocument=policy)
             self.put(region, "trust/anchors.pem", anchors)
             self.put(region, software().key, software().text)
         self.publish()

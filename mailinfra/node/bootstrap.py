@@ -174,7 +174,7 @@ def _files(spec: NodeSpec, context: dict[str, Any]) -> Iterator[tuple[File, str]
 def render(spec: NodeSpec) -> str:
     """The bootstrap script of a node: the same text for the same spec. Raises `ValueError` for an impossible spec."""
     environment, context = _templates(), _context(spec)
-    context["hardening"] = environment.get_template("systemd/sandbox.conf").render().rstrip()
+    context["hardening"] = environment.get_template("systemd/hardening.conf").render().rstrip()
     files = list(_files(spec, context))
     for file, _ in files:
         if END in file.text.splitlines():
