@@ -31,6 +31,8 @@ CONCURRENCY = 8
 """HSM calls at a time of each of our workers."""
 HSM_DELAY = 0.015
 """Seconds added to each HSM call in the second comparison."""
+WITH_US = ("setpriv", "--pdeathsig", "TERM")
+"""Ends a process when this one ends, however it ends."""
 WORKERS = os.cpu_count() or 1
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so")
 STEPS = 0x1FFFFF & ~0x100000
@@ -271,7 +273,7 @@ def ours(folder: Path, env: dict[str, str], delay: float, path: Path) -> Iterato
         path.chmod(0o666)
         listener.listen(1024)
         passed = listener.fileno()
-        child = [sys.executable, "-c", CHILD, str(delay), str(passed), "--config", str(config)]
+        child = [*WITH_US, sys.executable, "-c", CHILD, str(delay), str(passed), "--config", str(config)]
         for _ in range(WORKERS):
             process = subprocess.Popen(child, env=env, pass_fds=[passed])
             stack.callback(process.wait)
@@ -284,7 +286,7 @@ def opendkim(folder: Path, path: Path) -> Iterator[None]:
     """Run OpenDKIM with the same key in a file, at a path."""
     (folder / "hosts").write_text("0.0.0.0/0\n")
     (folder / "opendkim.conf").write_text(OPENDKIM.format(folder=folder, path=path))
-    process = subprocess.Popen(["opendkim", "-f", "-x", str(folder / "opendkim.conf")])
+    process = subprocess.Popen([*WITH_US, "opendkim", "-f", "-x", str(folder / "opendkim.conf")])
     try:
         wait_for(path, process)
         yield

@@ -133,9 +133,9 @@ def test_hostile_but_lawful_messages_are_signed(tmp_path: Path, fields: Any, bod
     async def work() -> None:
         async with milter(tmp_path) as (_, address):
             client = await Client.open(address)
-            start = time.perf_counter()
+            start = time.process_time()
             outcome = await client.send_parts(fields, body)
-            assert time.perf_counter() - start < 2
+            assert time.process_time() - start < 2
             assert outcome.verdict == "c"
             head = b"".join(n + b": " + v.replace(b"\n", b"\r\n") + b"\r\n" for n, v in fields)
             if len(head) + len(body) < 100_000 and b"  " * 50 not in head:  # dkimpy's time is quadratic
@@ -326,22 +326,20 @@ def void(_: object) -> None:
 
 
 def test_a_slow_signature_holds_nobody_up(tmp_path: Path) -> None:
-    first = threading.Lock()
-    slow_seconds = 0.5
+    first, leave = threading.Lock(), threading.Event()
 
     def before() -> None:
         if first.acquire(blocking=False):
-            time.sleep(slow_seconds)
+            leave.wait(30)
 
     async def work() -> None:
         async with milter(tmp_path, MemorySigner(before)) as (_, address):
-            start = time.perf_counter()
             slow = asyncio.create_task(one(address))
             while not first.locked():
                 await asyncio.sleep(0.001)
             others = await asyncio.gather(*(one(address) for _ in range(20)))
-            assert time.perf_counter() - start < slow_seconds
             assert not slow.done()
+            leave.set()
             assert all(map(signed, [*others, await slow]))
 
     run(work())
