@@ -8,6 +8,8 @@ from mailinfra.sandbox.dns.translate import ROUTING_LUA
 from mailinfra.sandbox.model import MachineFile, MachineSpec
 
 MACHINE = "internet"
+IPV6 = "2001:db8:0:1::1"
+"""Whence IPv6 endpoints are probed. The name servers themselves are reached by IPv4 only."""
 API_PORT = 8081
 PROBER_PORT = 8082
 LIBRARY = "/usr/local/lib/mailinfra"
@@ -62,6 +64,7 @@ def machine(key: str, geoip: MachineFile) -> MachineSpec:
         region="internet",
         country="",
         private_ipv4=first,
+        ipv6=IPV6,
         addresses=(*others, zones.RESOLVER),
         files=files,
         units=(
