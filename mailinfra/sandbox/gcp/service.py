@@ -14,6 +14,7 @@ from mailinfra.sandbox.gcp.http import Server, listen_on_loopback
 from mailinfra.sandbox.gcp.store import Document
 from mailinfra.sandbox.machine import NotRunningError
 from mailinfra.sandbox.model import MachineSpec
+from mailinfra.sandbox.network import NetworkError
 from mailinfra.sandbox.supervisor import NoSuchMachine, Supervisor
 
 ADDRESS: Final = "192.0.2.22"
@@ -71,7 +72,7 @@ class SupervisedMachines:
     def update(self, spec: MachineSpec) -> None:
         """Changes a server in place; one that the supervisor has lost is made."""
         try:
-            self._supervisor.update(spec)
+            self._change(spec)
         except NoSuchMachine:
             self._supervisor.create(spec)
 
@@ -79,7 +80,15 @@ class SupervisedMachines:
         """Changes a server in place if it differs; one that is about to come or has just gone is left alone."""
         with contextlib.suppress(NoSuchMachine):
             if self._supervisor.spec(spec.id) != spec:
-                self._supervisor.update(spec)
+                self._change(spec)
+
+    def _change(self, spec: MachineSpec) -> None:
+        try:
+            self._supervisor.update(spec)
+        except NetworkError as error:
+            # Before its boot and at its end a server is not on the network; the boot takes what is kept by now.
+            if "on the network" not in str(error):
+                raise
 
     def delete(self, machine: str) -> None:
         """Removes a server and its disk."""
