@@ -61,7 +61,30 @@ def sandbox_status(
     from mailinfra.sandbox.paths import Paths
 
     found = status.collect(connect(Paths.of(name), project.resolve(), stack))
-    status.show(found, Console(highlight=False), as_json=as_json)
+    status.show(found, output(), as_json=as_json)
+
+
+@directory_app.command("publish")
+def directory_publish(
+    users: Annotated[Path, typer.Argument(help="The users file: CSV, JSON lines or YAML.")],
+    stack: Stack = "prod",
+    project: Project = Path(),
+    allow_moves: Annotated[
+        bool,
+        typer.Option(
+            "--allow-moves", help="Publish although mailboxes change their region; their mail stays behind."
+        ),
+    ] = False,
+) -> None:
+    """Place the users of a file by the fleet's rules and tell every region of the stack, with your cloud accounts."""
+    from mailinfra.project import Project as PulumiProject
+    from mailinfra.publish import publish_file
+    from mailinfra.stores import stack_stores
+
+    fleet = PulumiProject(project).fleet(stack)
+    report = publish_file(fleet, users, stack_stores(project, stack), allow_moves=allow_moves)
+    for line in report.lines():
+        sys.stdout.write(f"{line}\n")
 
 
 @app.command("probe")
@@ -83,9 +106,14 @@ def probe(
     if as_json:
         sys.stdout.write(proof.as_json(rows) + "\n")
     else:
-        proof.render(rows, Console(highlight=False))
+        proof.render(rows, output())
     if not all(row.ok for row in rows):
         raise typer.Exit(1)
+
+
+def output() -> Console:
+    """Where results are printed; a width of its own where there is no terminal to ask."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ class Steps:
     """Prints steps as they go: a spinner on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self.started = time.monotonic()
 
     @contextmanager

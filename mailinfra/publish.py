@@ -77,6 +77,19 @@ class Report:
     moves: tuple[Move, ...]
     notes: tuple[str, ...]
 
+    def lines(self) -> tuple[str, ...]:
+        """The report for a person."""
+        return (
+            *(
+                f"{change.region}: {change.path}: +{change.added} -{change.removed} ~{change.changed}"
+                if change.written
+                else f"{change.region}: {change.path}: unchanged"
+                for change in self.changes
+            ),
+            *(f"moved: {move}" for move in self.moves),
+            *(f"note: {note}" for note in self.notes),
+        )
+
 
 class S3Store:
     """A control bucket on S3. `endpoint` is empty for the public one."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mailinfra.console import Progress, Steps
-from mailinfra.fleet import Fleet
 from mailinfra.network import inbound
 from mailinfra.plan import FleetPlan, NodePlan, plan
+from mailinfra.project import Project
 from mailinfra.publish import publish
 from mailinfra.sandbox import people, rootfs, setup
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
@@ -55,6 +55,8 @@ def up(paths: Paths, project: Path, stack: str, steps: Steps, *, wait: bool = Tr
 
 
 def _up(paths: Paths, project: Path, stack: str, steps: Steps, wait: bool) -> Sandbox:
+    # Before anything is started: a config that is refused leaves nothing behind.
+    planned = plan(Project(project).fleet(stack))
     with steps.step("host") as progress:
         host = setup.ensure(progress)
     for obstacle in host.obstacles:
@@ -68,8 +70,7 @@ def _up(paths: Paths, project: Path, stack: str, steps: Steps, wait: bool) -> Sa
     with steps.step("clouds") as progress:
         control = start_cloud(paths, host.machines, timed(progress))
     running = SandboxStack(paths, engine, project, stack, cloud_environment(control))
-    fleet = Fleet.load(running.config())
-    sandbox = Sandbox(paths, control, running, plan(fleet))
+    sandbox = Sandbox(paths, control, running, planned)
     with steps.step(f"pulumi up, stack {stack}") as progress:
         running.prepare()
         counter = Counter(progress)
@@ -86,7 +87,7 @@ def connect(paths: Paths, project: Path, stack: str) -> Sandbox:
     """The sandbox that runs already. Raises `SandboxError` when none does."""
     control = ControlClient(paths.control_socket)
     running = SandboxStack(paths, ensure_engine(lambda _: None), project, stack, cloud_environment(control))
-    return Sandbox(paths, control, running, plan(Fleet.load(running.config())))
+    return Sandbox(paths, control, running, plan(Project(project).fleet(stack)))
 
 
 def down(paths: Paths, steps: Steps) -> None:

@@ -15,15 +15,13 @@ from typing import Any
 
 import yaml
 
+from mailinfra.project import PROJECT_FILE, Project
 from mailinfra.sandbox.control import ControlClient
 from mailinfra.sandbox.engine import Engine
 from mailinfra.sandbox.paths import Paths, SandboxError
 from mailinfra.sandbox.processes import write_atomic
 from mailinfra.sandbox.providers import install
 from mailinfra.sandbox.providers.guard import VARIABLE
-
-PROJECT_FILE = "Pulumi.yaml"
-STACK_FILE = "Pulumi.{stack}.yaml"
 
 
 @dataclass(frozen=True)
@@ -85,22 +83,6 @@ class SandboxStack:
         found: dict[str, Any] = json.loads(self.pulumi("stack", "export"))
         return found
 
-    def config(self) -> Any:
-        """The `mailinfra:fleet` section of the stack's config, as plain data."""
-        path = self._stack_file(self.project)
-        try:
-            document = yaml.safe_load(path.read_text())
-        except FileNotFoundError:
-            raise SandboxError(f"{path}: found nothing; allowed: the config of stack {self.stack}") from None
-        except yaml.YAMLError as error:
-            raise SandboxError(f"{path}: {error}") from None
-        section = document.get("config") if isinstance(document, dict) else None
-        if not isinstance(section, dict) or "mailinfra:fleet" not in section:
-            raise SandboxError(
-                f"{path}: config.mailinfra:fleet: found nothing; allowed: a fleet's declaration"
-            )
-        return section["mailinfra:fleet"]
-
     def pulumi(self, *args: str, check: bool = True) -> str:
         """Run the engine in the mirror; its output. Raises `SandboxError` when it fails."""
         return self.engine.run(args, env=self.environment, cwd=self.mirror, check=check).stdout
@@ -135,20 +117,16 @@ class SandboxStack:
                 on_event(event)
         if process.returncode:
             detail = "\n  ".join(dict.fromkeys(problems)) or "no error was named"
-            raise SandboxError(f"`pulumi {command}` of stack {self.stack} failed:\n  {detail}\n  All of it: {log}")
+            raise SandboxError(
+                f"`pulumi {command}` of stack {self.stack} failed:\n  {detail}\n  All of it: {log}"
+            )
 
     def _mirror(self) -> None:
-        source = self.project / PROJECT_FILE
-        try:
-            project = yaml.safe_load(source.read_text())
-        except FileNotFoundError:
-            raise SandboxError(
-                f"{self.project}: found no {PROJECT_FILE}; allowed: a Pulumi project's folder (--project)"
-            ) from None
-        main = Path(project.get("main", "."))
+        source = Project(self.project)
+        project = source.document()
         program = self.mirror / "program"
         program.mkdir(exist_ok=True)
-        for entry in (self.project / main).iterdir():
+        for entry in source.program().iterdir():
             if entry.name.startswith("Pulumi.") or entry.name == "__pycache__":
                 continue
             link = program / entry.name
@@ -157,22 +135,12 @@ class SandboxStack:
         runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": sys.prefix}}
         mirrored = {**project, "runtime": runtime, "main": "program", "stackConfigDir": "."}
         write_atomic(self.mirror / PROJECT_FILE, yaml.safe_dump(mirrored, sort_keys=False))
-        copy = self.mirror / STACK_FILE.format(stack=self.stack)
-        wanted = yaml.safe_load(self._stack_file(self.project, project).read_text())
+        copy = self.mirror / source.stack_file(self.stack).name
+        wanted = source.stack_config(self.stack)
         if copy.exists():
             kept = yaml.safe_load(copy.read_text()) or {}
             wanted = {**{key: kept[key] for key in kept if key.startswith("encrypt")}, **wanted}
         write_atomic(copy, yaml.safe_dump(wanted, sort_keys=False))
-
-    def _stack_file(self, folder: Path, project: Mapping[str, Any] | None = None) -> Path:
-        document = project if project is not None else yaml.safe_load((folder / PROJECT_FILE).read_text())
-        path: Path = folder / document.get("stackConfigDir", ".") / STACK_FILE.format(stack=self.stack)
-        if not path.exists():
-            known = sorted(p.name.split(".")[1] for p in path.parent.glob("Pulumi.*.yaml"))
-            raise SandboxError(
-                f"stack {self.stack!r}: found no {path}; allowed: {', '.join(known) or 'none yet'}"
-            )
-        return path
 
 
 def _events(process: subprocess.Popen[str], copy: Any) -> Iterator[dict[str, Any]]:
