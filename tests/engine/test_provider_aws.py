@@ -347,26 +347,25 @@ def test_a_half_made_resource_is_kept_and_completed(stack: Stack, boto: Callable
     assert stack.steps() == {}
 
 
+@pytest.mark.parametrize("moment", ["die", "die-after"])
 def test_a_plugin_that_dies_leaves_a_stack_that_the_next_up_completes(
-    stack: Stack, boto: Callable[[str], Any]
+    stack: Stack, boto: Callable[[str], Any], moment: str
 ):
     stack.program(
         ROLE
         + """
     bucket = aws.s3.Bucket("bucket", bucket="survivor", force_destroy=True, opts=opts)
-    aws.s3.BucketVersioning("versions", bucket=bucket.id, versioning_configuration={"status": "Enabled"}, opts=opts)
+    aws.kms.Key("key", description=bucket.bucket, deletion_window_in_days=7, opts=opts)
     """
     )
-    stack.fails(
-        "up",
-        "--yes",
-        "--skip-preview",
-        **{faults.VARIABLE: "create aws:s3/bucketVersioning:BucketVersioning die"},
-    )
+    stack.fails("up", "--yes", "--skip-preview", **{faults.VARIABLE: f"create aws:kms/key:Key {moment}"})
     assert boto("s3").head_bucket(Bucket="survivor")
     stack.up()
     assert stack.steps() == {}
-    assert boto("s3").get_bucket_versioning(Bucket="survivor")["Status"] == "Enabled"
+    kms = boto("kms")
+    keys = [kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"] for key in kms.list_keys()["Keys"]]
+    made = [key for key in keys if key["Description"] == "survivor" and key["KeyState"] == "Enabled"]
+    assert len(made) == 1, "one key, not one lost and one more"
 
 
 def test_a_function_that_the_sandbox_does_not_have_is_named(stack: Stack):

@@ -243,3 +243,28 @@ def test_faults(cloud: FakeCloud):
 def test_wrong_fault_rules(text: str):
     with pytest.raises(ProviderError, match=r"found .*; allowed: <create\|read\|update\|delete>"):
         faults.parse(text)
+
+
+def test_what_was_made_and_never_heard_of_is_taken_up(provider: SandboxProvider, cloud: FakeCloud):
+    inputs, identifier, _ = created(provider, name="mine", description="a")
+    cloud.roles.error = FileExistsError("mine exists")
+    again = SandboxProvider(cloud).create(urn(ROLE), inputs, preview=False)
+    assert again[0] == identifier and again[1]["description"] == "a"
+
+
+def test_what_the_engine_knows_is_not_taken_up(provider: SandboxProvider, cloud: FakeCloud):
+    inputs, identifier, state = created(provider, name="mine")
+    provider.diff(urn(ROLE), identifier, inputs, state, inputs)
+    cloud.roles.error = PermissionError("mine exists")
+    with pytest.raises(ProviderError, match="mine exists"):
+        provider.create(urn(ROLE), inputs, preview=False)
+
+
+def test_nothing_is_taken_up_that_is_gone_or_was_made_otherwise(provider: SandboxProvider, cloud: FakeCloud):
+    inputs, _, _ = created(provider, name="mine")
+    cloud.roles.error = PermissionError("made anew")
+    with pytest.raises(ProviderError, match="made anew"):
+        provider.create(urn(ROLE), {**inputs, "description": "other"}, preview=False)
+    cloud.roles.kept.clear()
+    with pytest.raises(ProviderError, match="made anew"):
+        provider.create(urn(ROLE), inputs, preview=False)

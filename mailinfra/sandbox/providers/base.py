@@ -22,6 +22,7 @@ from mailinfra.sandbox.providers import faults
 from mailinfra.sandbox.providers.checks import Failure, check
 from mailinfra.sandbox.providers.diffs import Change, Rules, diff, project, same
 from mailinfra.sandbox.providers.errors import ProviderError, Unfinished
+from mailinfra.sandbox.providers.journal import Journal
 from mailinfra.sandbox.providers.schema import Schema, Sdk, UnknownTypeError
 from mailinfra.sandbox.providers.values import UNKNOWN, Object, without_none
 
@@ -196,6 +197,7 @@ class SandboxProvider:
         self._faults = injected
         self._recorded = Recorded()
         self._log_lock = threading.Lock()
+        self._journal = Journal(cloud.paths.state / "providers" / cloud.name)
 
     @property
     def version(self) -> str:
@@ -291,6 +293,7 @@ class SandboxProvider:
     def diff(self, urn: str, id: str, old_inputs: Object, state: Object, new_inputs: Object) -> Difference:
         """What an update would change, and whether it must replace."""
         token, name = _parts(urn)
+        self._journal.known(urn, id)
         schema = self._schema(token)
         # What the cloud fills in stays as it is when the program no longer says it.
         kept = {key: old_inputs[key] for key in self.adapter(token).computed & old_inputs.keys()}
@@ -323,17 +326,34 @@ class SandboxProvider:
         fault = faults.find(self._faults, "create", token)
         faults.before(fault, "create", token)
         try:
-            identifier, outputs = self._run("create", token, adapter.create, call)
+            identifier, outputs = self._take_up(adapter, call) or self._run(
+                "create", token, adapter.create, call
+            )
         except Unfinished as error:
+            self._journal.note(urn, error.id, call.inputs)
             raise Unfinished(str(error), error.id, self._state(schema, inputs, error.outputs)) from None
+        if adapter is not self._recorded:
+            self._journal.note(urn, identifier, call.inputs)
         state = self._state(schema, inputs, outputs)
         if faults.after(fault):
             raise Unfinished(f"create {token}: a fault that {faults.VARIABLE} asked for", identifier, state)
         return identifier, state
 
+    def _take_up(self, adapter: Adapter, call: Call) -> tuple[str, Object] | None:
+        """What an earlier create of the same resource made before it was cut off, if it is still there."""
+        identifier = self._journal.orphan(call.urn, call.inputs)
+        if identifier is None:
+            return None
+        made = replace(call, id=identifier)
+        if self._run("read", call.token, adapter.read, replace(made, state=call.inputs)) is None:
+            return None
+        # It may have been cut off before all was set up.
+        return identifier, self._run("update", call.token, adapter.update, made)
+
     def read(self, urn: str, id: str, old_inputs: Object, state: Object) -> tuple[Object, Object] | None:
         """What is there now: inputs and state; None if it is gone."""
         token, name = _parts(urn)
+        self._journal.known(urn, id)
         schema = self._schema(token)
         fault = faults.find(self._faults, "read", token)
         faults.before(fault, "read", token)
@@ -354,6 +374,7 @@ class SandboxProvider:
     ) -> Object:
         """Change a resource in place; returns its new state."""
         token, name = _parts(urn)
+        self._journal.known(urn, id)
         schema = self._schema(token)
         adapter = self.adapter(token)
         dropped = old_inputs.keys() - inputs.keys() - adapter.computed
@@ -376,6 +397,7 @@ class SandboxProvider:
     def delete(self, urn: str, id: str, state: Object) -> None:
         """Remove a resource."""
         token, name = _parts(urn)
+        self._journal.known(urn, id)
         fault = faults.find(self._faults, "delete", token)
         faults.before(fault, "delete", token)
         self._run(

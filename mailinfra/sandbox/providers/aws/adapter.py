@@ -83,6 +83,9 @@ class AwsAdapter(Adapter):
 
     def update(self, call: Call) -> Object:
         api = self.api(call)
+        if call.state.keys() <= call.old_inputs.keys():
+            # Nothing that the cloud answered is known: its making was cut off before it was set up.
+            self.set_up(api, call)
         self.change(api, call)
         found = self._look(api, call)
         if found is None:

@@ -52,9 +52,8 @@ class SecurityGroup(Ec2Adapter):
         return str(answer["GroupId"])
 
     def set_up(self, api: Any, call: Call) -> None:
-        if not call.state:
-            # As the real provider: a new group starts without EC2's rule that lets everything out.
-            _revoke(api, api.describe_security_groups(GroupIds=[call.id])["SecurityGroups"][0], ingress=False)
+        # As the real provider: a new group starts without EC2's rule that lets everything out.
+        _revoke(api, api.describe_security_groups(GroupIds=[call.id])["SecurityGroups"][0], ingress=False)
 
     def change(self, api: Any, call: Call) -> None:
         self.change_tags(api, call)

@@ -72,15 +72,13 @@ class Zone(AwsAdapter):
 
     def set_up(self, api: Any, call: Call) -> None:
         call.cloud.control.call("dns.put_zone", provider=PROVIDER, zone=call.inputs["name"])
-        if not call.state:
-            _change_tags(api, "hostedzone", call)
+        _change_tags(api, "hostedzone", call)
 
     def change(self, api: Any, call: Call) -> None:
         self.set_up(api, call)
         if call.changed("comment"):
             comment = call.inputs.get("comment", "Managed by Pulumi")
             api.update_hosted_zone_comment(Id=call.id, Comment=comment)
-        _change_tags(api, "hostedzone", call)
 
     def find(self, api: Any, call: Call) -> Object | None:
         zone = api.get_hosted_zone(Id=call.id)["HostedZone"]
@@ -410,8 +408,7 @@ class HealthCheck(AwsAdapter):
         call.cloud.control.call(
             "dns.put_health_check", provider=PROVIDER, id=call.id, config=self._config(call.inputs)
         )
-        if not call.state:
-            _change_tags(api, "healthcheck", call)
+        _change_tags(api, "healthcheck", call)
 
     def change(self, api: Any, call: Call) -> None:
         wanted = self._config(call.inputs)
@@ -419,7 +416,6 @@ class HealthCheck(AwsAdapter):
             wanted.pop(_CHECK_INPUTS[name], None)
         api.update_health_check(HealthCheckId=call.id, **wanted)
         self.set_up(api, call)
-        _change_tags(api, "healthcheck", call)
 
     def find(self, api: Any, call: Call) -> Object | None:
         config = api.get_health_check(HealthCheckId=call.id)["HealthCheck"]["HealthCheckConfig"]
