@@ -120,7 +120,7 @@ def test_a_zone_is_made_once(provider: SandboxProvider) -> None:
     assert identifier == zone_id("Other.TEST.")
     assert state["nameServers"] == ["ns1.cloudflare.test"]
     with pytest.raises(ProviderError, match="already exists"):
-        provider.create(ZONE, inputs, False)
+        provider.create(f"{ZONE}2", inputs, False)
     provider.delete(ZONE, identifier, state)
     assert provider.read(ZONE, identifier, inputs, state) is None
 
