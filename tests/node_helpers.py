@@ -207,7 +207,13 @@ class NodeFleet:
                 {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
             )
             s3.create_bucket(Bucket=f"test-{region}-control", **place)
-            iam.create_role(RoleName=f"test-{region}", AssumeRolePolicyDocument="{}")
+            trust = {
+                "Effect": "Allow",
+                "Principal": {"Service": "ec2.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+            }
+            document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+            iam.create_role(RoleName=f"test-{region}", AssumeRolePolicyDocument=document)
             allow = [{"Effect": "Allow", "Action": ["s3:*", "kms:Sign"], "Resource": "*"}]
             policy = json.dumps({"Version": "2012-10-17", "Statement": allow})
             iam.put_role_policy(RoleName=f"test-{region}", PolicyName="node", PolicyDocument=policy)
