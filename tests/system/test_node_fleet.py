@@ -61,7 +61,7 @@ if protocol == "imap":
     version = box.socket().version()
 else:
     box = poplib.POP3_SSL(host, context=context, timeout=30)
-    version = box._sock.version()
+    version = box.sock.version()
     box.user(user)
     box.pass_(password)
     every = [b"\r\n".join(box.retr(number + 1)[1]) for number in range(box.stat()[0])]
