@@ -14,8 +14,6 @@ API_PORT = 8081
 PROBER_PORT = 8082
 LIBRARY = "/usr/local/lib/mailinfra"
 HEALTH = "/var/lib/mailinfra-health"
-IPV6 = "2001:db8:0:1::1"
-"""Whence health checks of IPv6 addresses come."""
 
 
 def text(name: str, **values: object) -> str:
@@ -66,7 +64,6 @@ def machine(key: str, geoip: MachineFile) -> MachineSpec:
         region="internet",
         country="",
         private_ipv4=first,
-        ipv6=IPV6,
         ipv6=IPV6,
         addresses=(*others, zones.RESOLVER),
         files=files,
