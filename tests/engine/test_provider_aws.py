@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import signal
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from mailinfra.sandbox.aws.moto_server import PROCESS_FILE
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
 from mailinfra.sandbox.control import ControlClient
 from mailinfra.sandbox.engine import Engine
 from mailinfra.sandbox.paths import Paths
+from mailinfra.sandbox.processes import Process
 from mailinfra.sandbox.providers import faults, guard
 from mailinfra.sandbox.providers.install import install, pulumi_home
 
@@ -401,3 +405,19 @@ def test_kms_signs_digests_as_aws_does(stack: Stack, boto: Callable[[str], Any])
                 public.verify(signed["Signature"], message, ec.ECDSA(hashes.SHA256()))
         with pytest.raises(kms.exceptions.ClientError, match="Digest is invalid"):
             kms.sign(KeyId=key, Message=b"short", MessageType="DIGEST", SigningAlgorithm=algorithm)
+
+
+def test_a_cloud_that_lost_everything_is_made_anew(stack: Stack, boto: Callable[[str], Any], sandbox: Paths):
+    stack.program(ROLE)
+    stack.up()
+    moto = Process.load(sandbox.state / "aws" / PROCESS_FILE)
+    assert moto is not None
+    assert moto.send(signal.SIGKILL) and moto.wait(10)
+    limit = time.monotonic() + 60
+    while Process.load(sandbox.state / "aws" / PROCESS_FILE) is None:
+        assert time.monotonic() < limit, "the daemon starts moto again"
+        time.sleep(0.2)
+    stack.run("refresh", "--yes", "--skip-preview")
+    assert stack.steps() == {"role": "create"}
+    stack.up()
+    assert stack.steps() == {}

@@ -7,6 +7,7 @@ reach moto on the loopback interface.
 
 import contextlib
 import json
+import logging
 import signal
 import socket
 import ssl
@@ -31,6 +32,7 @@ ADDRESS = "192.0.2.21"
 DOMAIN = "aws.test"
 CREDENTIAL_SECONDS = 3600
 _BUFFER = 65_536
+_log = logging.getLogger(__name__)
 
 
 def moto_endpoint(paths: Paths, caller: Literal["operators", "machines"] = "operators") -> str:
@@ -53,6 +55,10 @@ def stop_moto(paths: Paths) -> None:
             process.send(signal.SIGKILL)
             process.wait(10)
     (paths.state / "aws" / PROCESS_FILE).unlink(missing_ok=True)
+
+
+def _port(url: str) -> int:
+    return int(url.rpartition(":")[2])
 
 
 def start_moto(paths: Paths) -> str:
@@ -96,7 +102,7 @@ class TlsFront:
     def __init__(self, listener: socket.socket, tls: ssl.SSLContext, port: int) -> None:
         self._listener = listener
         self._tls = tls
-        self._port = port
+        self.port = port
         self._thread = threading.Thread(target=self._accept, name="aws-front", daemon=True)
 
     def start(self) -> None:
@@ -123,7 +129,7 @@ class TlsFront:
             connection.settimeout(30)
             with self._tls.wrap_socket(connection, server_side=True) as client:
                 client.settimeout(None)
-                with socket.create_connection(("127.0.0.1", self._port), timeout=30) as upstream:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=30) as upstream:
                     upstream.settimeout(None)
                     _pipe_both(client, upstream)
         except OSError:
@@ -157,6 +163,7 @@ class Service:
 
     def __init__(self) -> None:
         self._endpoint = ""
+        self._stopping = threading.Event()
         self._front: TlsFront | None = None
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
@@ -169,18 +176,38 @@ class Service:
             context.network.add_service_address(ADDRESS)
             listener = context.network.listen(ADDRESS, 443)
             tls = context.authority.server_context(certificate_names())
-            port = int(moto_endpoint(context.paths, "machines").rpartition(":")[2])
-            self._front = TlsFront(listener, tls, port)
+            self._front = TlsFront(listener, tls, _port(moto_endpoint(context.paths, "machines")))
             self._front.start()
+        threading.Thread(target=self._keep, args=(context.paths,), name="aws-keep", daemon=True).start()
         context.call(
             "dns.set_hosts", name=f"*.{DOMAIN}", records=[{"type": "A", "ttl": 300, "values": [ADDRESS]}]
         )
 
     def stop(self) -> None:
         """Stop the front. moto stays, for the next daemon; `down` ends it with every process noted in a folder."""
+        self._stopping.set()
         if self._front is not None:
             self._front.stop()
             self._front = None
+
+    def _keep(self, paths: Paths) -> None:
+        """Start moto again should it end. What it held is lost: a refresh then drops it from the stack's state."""
+        while True:
+            process = Process.load(paths.state / "aws" / PROCESS_FILE)
+            if process is not None:
+                process.wait(None)
+            if self._stopping.is_set():
+                return
+            _log.error("moto ended, and with it all that AWS held here; starting it anew")
+            with self._lock:
+                self._clients.clear()
+                try:
+                    self._endpoint = start_moto(paths)
+                except SandboxError:
+                    _log.exception("moto does not start")
+                    return
+            if self._front is not None:
+                self._front.port = _port(moto_endpoint(paths, "machines"))
 
     def methods(self) -> dict[str, Callable[..., Any]]:
         """What the control socket offers."""
