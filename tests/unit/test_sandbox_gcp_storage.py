@@ -270,3 +270,13 @@ def test_metadata_is_json_that_a_client_can_read(apis: GoogleApis) -> None:
     made = put(operator(apis), bucket(apis), "o")
     json.dumps(made)
     assert not {"file", "dataKey"} & set(made)
+
+
+@pytest.mark.parametrize("query", ["maxResults=many", "maxResults=-1", "pageToken=%FF", "pageToken=a"])
+def test_a_list_with_a_bad_query_is_refused(apis: GoogleApis, query: str) -> None:
+    assert operator(apis).code("GET", f"/storage/v1/b/{bucket(apis)}/o?{query}") == 400
+
+
+def test_a_retention_that_is_no_number_is_refused(apis: GoogleApis) -> None:
+    with pytest.raises(ApiError, match="retentionPeriod"):
+        bucket(apis, retentionPolicy={"retentionPeriod": "a day"})

@@ -88,6 +88,17 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def whole(value: object, field: str) -> int:
+    """A whole number from a query or a body, where Google writes it as a number or a text. Raises ApiError 400."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | str)
+        or not re.fullmatch(r"\d{1,18}", str(value))
+    ):
+        raise ApiError(400, f"Invalid value at '{field}': {value!r} (a whole number is expected)")
+    return int(value)
+
+
 Handler = Callable[..., Response | dict[str, Any]]
 
 

@@ -17,7 +17,7 @@ from typing import Final
 import google_crc32c
 
 from mailinfra.sandbox.gcp.hsm import Hsm, HsmError
-from mailinfra.sandbox.gcp.http import ApiError, Request, Router
+from mailinfra.sandbox.gcp.http import ApiError, Request, Router, whole
 from mailinfra.sandbox.gcp.identity import Identity, Resource, project_policy
 from mailinfra.sandbox.gcp.store import Document, Store, from_timestamp, now, timestamp
 
@@ -529,7 +529,7 @@ class Kms:
         self._identity.require(
             request.principal, "cloudkms.locations.generateRandomBytes", _location_resource(project, location)
         )
-        size = int(request.json().get("lengthBytes", 0))
+        size = whole(request.json().get("lengthBytes", 0), "lengthBytes")
         if not 8 <= size <= 1024:
             raise ApiError(400, f"lengthBytes {size}: 8 to 1024")
         data = self._use(lambda: self._hsm.random(size))

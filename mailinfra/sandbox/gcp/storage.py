@@ -23,7 +23,7 @@ from urllib.parse import quote
 import google_crc32c
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from mailinfra.sandbox.gcp.http import ApiError, Request, Response, Router
+from mailinfra.sandbox.gcp.http import ApiError, Request, Response, Router, whole
 from mailinfra.sandbox.gcp.identity import Identity, Resource, project_number, project_policy, storage_agent
 from mailinfra.sandbox.gcp.kms import Kms, key_resource
 from mailinfra.sandbox.gcp.store import Document, Store, from_timestamp, now, timestamp
@@ -159,7 +159,7 @@ class Storage:
 
     def _apply_retention(self, document: Document, policy: Document | None) -> None:
         present = document.get("retentionPolicy")
-        seconds = int(policy["retentionPeriod"]) if policy and policy.get("retentionPeriod") else 0
+        seconds = whole((policy or {}).get("retentionPeriod") or 0, "retentionPolicy.retentionPeriod")
         if present and present.get("isLocked") and seconds < int(present["retentionPeriod"]):
             raise ApiError(
                 403, f"Cannot reduce the retention of bucket '{document['name']}': its policy is locked."
@@ -340,8 +340,11 @@ class Storage:
                 "storage.googleapis.com/objectListDelimiter": delimiter,
             },
         )
-        size = min(int(query.get("maxResults", _PAGE)), _PAGE)
-        after = base64.urlsafe_b64decode(query["pageToken"]).decode() if query.get("pageToken") else ""
+        size = min(whole(query.get("maxResults", _PAGE), "maxResults"), _PAGE)
+        try:
+            after = base64.urlsafe_b64decode(query.get("pageToken", "")).decode()
+        except ValueError as error:
+            raise ApiError(400, f"Invalid value at 'pageToken': {query['pageToken']!r}") from error
         if _flag(query, "versions"):
             found = list(self._versions(bucket, prefix))
         else:
