@@ -193,8 +193,11 @@ def fails_closed(site: Site) -> Iterable[Finding]:
 
 
 def sending_addresses(site: Site) -> tuple[set[str], set[str]]:
-    """The egress nodes' public addresses, and those that outside receivers have seen."""
-    declared = {address for node in site.nodes(Role.EGRESS) for address in site.addresses(node.fqdn)}
+    """The addresses that the egress nodes shall send from, and those that outside receivers have seen.
+
+    They are IPv4: both clouds give reverse names to such addresses only.
+    """
+    declared = {site.outputs["nodes"][node.fqdn]["ipv4"] for node in site.nodes(Role.EGRESS)}
     seen = {
         str(ip_address(item.verdict["spf"]["address"]))
         for item in site.once(submissions)
