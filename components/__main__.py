@@ -1,9 +1,16 @@
 """The component package: `pulumi package add ./components` gives these components to every Pulumi language."""
 
+import sys
 from importlib.metadata import version
 
-from pulumi.provider.experimental import component_provider_host
+from pulumi import InputPropertiesError, ResourceOptions
+from pulumi.output import Inputs
+from pulumi.provider import ConstructResult
+from pulumi.provider.experimental.component import ComponentProvider
+from pulumi.provider.experimental.server import main
+from pulumi.provider.server import ComponentInitError
 
+from mailinfra.errors import ConfigError
 from mailinfra_components.directory import UserDirectory
 from mailinfra_components.dkim import DkimKeys
 from mailinfra_components.fleet import MailFleet
@@ -26,5 +33,27 @@ COMPONENTS = [
     UserDirectory,
 ]
 
+
+class Package(ComponentProvider):
+    """The package's provider: what is wrong in a component's inputs is told by its places, not by a trace."""
+
+    def construct(
+        self, name: str, resource_type: str, inputs: Inputs, options: ResourceOptions | None = None
+    ) -> ConstructResult:
+        """Declares one component."""
+        try:
+            return super().construct(name, resource_type, inputs, options)
+        except ComponentInitError as error:
+            if not isinstance(error.inner, ConfigError):
+                raise
+            raise InputPropertiesError(
+                f"{resource_type.rsplit(':', maxsplit=1)[-1]} {name!r}: {error.inner}",
+                [
+                    {"property_path": item.path, "reason": f"found {item.found}; allowed: {item.allowed}"}
+                    for item in error.inner.problems
+                ],
+            ) from None
+
+
 if __name__ == "__main__":
-    component_provider_host(name="mailinfra", components=COMPONENTS, version=version("mailinfra"))
+    main(Package(COMPONENTS, "mailinfra", version=version("mailinfra")), sys.argv[1:])

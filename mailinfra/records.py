@@ -111,7 +111,7 @@ def values(need: Need, known: Known) -> tuple[str, ...]:
         case DkimPublic(region, serial):
             return (dkim_value(known.dkim[region, serial]),)
         case CaHashes(regions):
-            return tuple(sorted({tlsa_value(known.ca[region]) for region in regions}))
+            return tuple(tlsa_value(known.ca[region]) for region in regions)
         case NameServers(zone):
             return tuple(sorted(absolute(server) for server in known.name_servers[zone]))
         case DelegationSigners(zone):

@@ -1,11 +1,18 @@
 """The one program of every environment: the fleet that the stack's config declares."""
 
 import pulumi
+
+from mailinfra.errors import ConfigError
+from mailinfra.fleet import Fleet
 from mailinfra_components import MailFleet
 
-config = pulumi.Config("mailinfra")
-declared = config.require_object("fleet")
-fleet = MailFleet(declared["name"], {"fleet": declared})
+declared = pulumi.Config("mailinfra").require_object("fleet")
+try:
+    name = Fleet.load(declared).name
+except ConfigError as error:
+    # A mistake in the config is told as the list of its places; a trace of this program would not help.
+    raise pulumi.RunError(str(error)) from None
+fleet = MailFleet(name, {"fleet": declared})
 
 pulumi.export("regions", fleet.regions)
 pulumi.export("nodes", fleet.nodes)

@@ -7,10 +7,9 @@ from typing import TypedDict
 import pulumi
 import pulumi_aws as aws
 import pulumi_gcp as gcp
+
 from mailinfra.node.pack import software
-
-from mailinfra_components.options import after, children, tags
-
+from mailinfra_components.options import after, children, received, tags
 
 ANCHORS_KEY = "trust/anchors.pem"
 """Where nodes find the trust anchors."""
@@ -50,6 +49,7 @@ class UserDirectory(pulumi.ComponentResource):
         self, name: str, args: UserDirectoryArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("mailinfra:index:UserDirectory", name, {}, opts)
+        args = received(args)
         if args["cloud"] == "aws":
             self._aws(name, args)
         else:

@@ -6,8 +6,9 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_gcp as gcp
 
+from mailinfra.errors import ConfigError, Problem
 from mailinfra_components.keys import DAY, first_version, gcp_public_key
-from mailinfra_components.options import children, tags
+from mailinfra_components.options import children, received, tags
 
 
 class DkimGeneration(TypedDict):
@@ -51,6 +52,7 @@ class DkimKeys(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: DkimKeysArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:DkimKeys", name, {}, opts)
+        args = received(args)
         bits = int(args.get("bits", 2048))
         window = int(args.get("deletion_window_days", 30))
         public: dict[str, pulumi.Output[str]] = {}
@@ -86,7 +88,7 @@ class DkimKeys(pulumi.ComponentResource):
         self, name: str, args: DkimKeysArgs, generation: DkimGeneration, bits: int, window: int
     ) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
         if "key_ring" not in args:
-            raise ValueError(f"{name}: key_ring: found nothing; allowed: the region's Cloud KMS key ring")
+            raise ConfigError([Problem("key_ring", "nothing", "the region's Cloud KMS key ring")])
         key = gcp.kms.CryptoKey(
             name,
             key_ring=args["key_ring"],

@@ -24,8 +24,8 @@ class DnsZone(Protocol):
     signers: pulumi.Output[list[str]]
     """The DS records (RFC 4034 5.3, presentation form) for the parent; empty when the zone is not signed."""
 
-    def add(self, record: Record, values: Values, count: int) -> list[pulumi.Resource]:
-        """Declares one record set of `count` values."""
+    def add(self, record: Record, values: Values, keys: Sequence[str]) -> list[pulumi.Resource]:
+        """Declares one record set. `keys` name its values, one for each, before these are known."""
 
 
 def zone(
@@ -64,12 +64,12 @@ class CloudflareZone:
                 signed.key_tag, signed.algorithm, signed.digest_type, signed.digest
             ).apply(lambda parts: [f"{int(parts[0])} {parts[1]} {parts[2]} {parts[3]}"])
 
-    def add(self, record: Record, values: Values, count: int) -> list[pulumi.Resource]:
+    def add(self, record: Record, values: Values, keys: Sequence[str]) -> list[pulumi.Resource]:
         """Declares one record for each value."""
         known = pulumi.Output.from_input(values)
         return [
             cloudflare.DnsRecord(
-                f"{self.name}-{record.key}" + (f"-{number}" if count > 1 else ""),
+                f"{self.name}-{record.key}" + (f"-{key}" if key else ""),
                 zone_id=self.zone.id,
                 name=record.name.rstrip("."),
                 type=record.type,
@@ -78,7 +78,7 @@ class CloudflareZone:
                 **cloudflare_content(record.type, nth(known, number)),
                 opts=children(self.parent),
             )
-            for number in range(count)
+            for number, key in enumerate(keys)
         ]
 
 
@@ -173,7 +173,7 @@ class Route53Zone:
         # The parent must not vouch for the zone before the zone is signed.
         self.signers = after(signing.ds_record, [signed]).apply(lambda signer: [signer])
 
-    def add(self, record: Record, values: Values, count: int) -> list[pulumi.Resource]:
+    def add(self, record: Record, values: Values, keys: Sequence[str]) -> list[pulumi.Resource]:
         """Declares one record set."""
         known = pulumi.Output.from_input(values)
         return [
@@ -262,7 +262,7 @@ class CloudDnsZone:
                 lambda found: [key.ds_record for key in found if key.is_active and key.ds_record]
             )
 
-    def add(self, record: Record, values: Values, count: int) -> list[pulumi.Resource]:
+    def add(self, record: Record, values: Values, keys: Sequence[str]) -> list[pulumi.Resource]:
         """Declares one record set."""
         known = pulumi.Output.from_input(values)
         return [

@@ -4,10 +4,10 @@ from typing import Any, TypedDict
 
 import pulumi
 import pulumi_aws as aws
-from mailinfra.node.bootstrap import render
 
 from mailinfra import names
 from mailinfra.fleet import Cloud, Fleet, Role
+from mailinfra.node.bootstrap import render
 from mailinfra.plan import GroupPlan, NodePlan, RegionPlan, dkim_keys, node_spec, plan
 from mailinfra.trust import anchors
 from mailinfra_components.directory import UserDirectory
@@ -16,6 +16,7 @@ from mailinfra_components.keys import MailKeys
 from mailinfra_components.links import MailLinks
 from mailinfra_components.network import GroupPorts, MailNetwork
 from mailinfra_components.nodes import MailNodes
+from mailinfra_components.options import received
 from mailinfra_components.records import MailRecords
 from mailinfra_components.routing import MxRouting
 
@@ -48,6 +49,7 @@ class MailFleet(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: MailFleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailFleet", name, {}, opts)
+        args = received(args)
         self._declared = args["fleet"]
         self._plan = plan(Fleet.load(self._declared))
         fleet, regions = self._plan.fleet, self._plan.regions

@@ -8,7 +8,7 @@ import pulumi_aws as aws
 import pulumi_gcp as gcp
 from cryptography.hazmat.primitives import serialization
 
-from mailinfra_components.options import after, children, tags
+from mailinfra_components.options import after, children, received, tags
 
 DAY = 86_400
 """Seconds."""
@@ -48,6 +48,7 @@ class MailKeys(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: MailKeysArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailKeys", name, {}, opts)
+        args = received(args)
         rotation = int(args.get("rotation_days", 365))
         window = int(args.get("deletion_window_days", 30))
         if args["cloud"] == "aws":

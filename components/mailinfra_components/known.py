@@ -1,7 +1,7 @@
 """What is only known once clouds have answered, on its way into the plans' records."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypedDict
 
 import pulumi
@@ -45,19 +45,38 @@ def known_values(plan: FleetPlan, record: Record, args: KnownArgs) -> pulumi.Out
     )
 
 
-def value_count(plan: FleetPlan, record: Record) -> int:
-    """How many values the record will have: some providers make a resource of each, before the values are known."""
+def value_keys(plan: FleetPlan, record: Record) -> tuple[str, ...]:
+    """What each value of the record stands for, known before the values are: a host, a region, a number.
+
+    Some providers make a resource of each value. Named by this, it stays what it is when others come or go; a number
+    would give it another's value, which a provider refuses as long as the other still has it. Empty where a record
+    is about one thing only.
+    """
     need = record.needs
     if need is None:
-        return len(record.values)
+        return tuple(STATIC_KEYS.get(record.type, str)(value) for value in record.values)
     if isinstance(need, CaHashes):
-        return len(need.regions)
+        return need.regions
     if isinstance(need, NameServers):
         provider = next(item.provider for item in plan.steering if item.zone == need.zone)
-        return name_server_count(provider)
+        return tuple(str(number + 1) for number in range(name_server_count(provider)))
     if isinstance(need, (DkimPublic, DelegationSigners)):
-        return 1
-    return len(need.hosts)
+        return ("",)
+    return tuple("" if host == record.name else host for host in need.hosts)
+
+
+def target(value: str) -> str:
+    """The name at the end of a value: `10 mx1.example.test.` gives `mx1.example.test`; `0 0 0 .` gives `none`."""
+    return value.rsplit(maxsplit=1)[-1].rstrip(".") or "none"
+
+
+STATIC_KEYS: Mapping[str, Callable[[str], str]] = {
+    "MX": target,
+    "SRV": target,
+    "TXT": lambda _value: "",
+    "CNAME": lambda _value: "",
+}
+"""What a value stands for that is known from the beginning; the value itself for other types."""
 
 
 def _answers(need: Need, args: KnownArgs) -> dict[str, pulumi.Input[object]]:

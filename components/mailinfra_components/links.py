@@ -8,7 +8,7 @@ import pulumi_aws as aws
 import pulumi_gcp as gcp
 
 from mailinfra_components.network import GroupPorts
-from mailinfra_components.options import children, pick, tags
+from mailinfra_components.options import children, pick, received, tags
 
 
 class MailLinksArgs(TypedDict):
@@ -41,6 +41,7 @@ class MailLinks(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: MailLinksArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailLinks", name, {}, opts)
+        args = received(args)
         if args["cloud"] == "aws":
             self._aws(name, args)
         else:

@@ -7,7 +7,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_gcp as gcp
 
-from mailinfra_components.options import children, tags
+from mailinfra_components.options import children, received, tags
 
 WORLD = ("0.0.0.0/0", "::/0")
 """Every address of both families."""
@@ -93,6 +93,7 @@ class MailNetwork(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: MailNetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailNetwork", name, {}, opts)
+        args = received(args)
         if args["cloud"] == "aws":
             self._aws(name, args)
         else:

@@ -7,11 +7,11 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 import pulumi_aws as aws
 import pulumi_gcp as gcp
-from mailinfra.node.bootstrap import compressed
 
 from mailinfra.fleet import Cloud
+from mailinfra.node.bootstrap import compressed
 from mailinfra.places import MACHINE_IMAGES
-from mailinfra_components.options import children, pick, tags
+from mailinfra_components.options import children, pick, received, tags
 
 
 class Node(TypedDict):
@@ -83,6 +83,7 @@ class MailNodes(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: MailNodesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailNodes", name, {}, opts)
+        args = received(args)
         ids = self._aws(name, args) if args["cloud"] == Cloud.AWS else self._gcp(name, args)
         self.ids = pulumi.Output.all(**ids)
         self.register_outputs({"ids": self.ids})

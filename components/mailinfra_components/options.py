@@ -1,9 +1,31 @@
 """What every component gives its children: the parent, aliases of older names, tags."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pulumi
+
+from mailinfra.errors import ConfigError, Problem
+from mailinfra.fleet import Cloud
+
+Args = TypeVar("Args")
+
+
+def received(args: Args) -> Args:
+    """A component's arguments as it reads them: whole numbers as `int` (from other languages every number arrives as
+    a `float`). Raises ConfigError for a cloud that there is not."""
+    found = _whole(args)
+    if isinstance(found, dict) and found.get("cloud", Cloud.AWS) not in set(Cloud):
+        raise ConfigError([Problem("cloud", repr(found["cloud"]), ", ".join(Cloud))])
+    return cast(Args, found)
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def pick(table: pulumi.Input[dict[str, Any]], key: str) -> pulumi.Output[Any]:

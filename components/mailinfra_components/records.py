@@ -7,7 +7,8 @@ import pulumi
 from mailinfra.fleet import Fleet
 from mailinfra.plan import plan
 from mailinfra_components.dns import DnsZone, zone
-from mailinfra_components.known import KnownArgs, known_values, value_count
+from mailinfra_components.known import KnownArgs, known_values, value_keys
+from mailinfra_components.options import received
 
 
 class MailRecordsArgs(TypedDict):
@@ -41,6 +42,7 @@ class MailRecords(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: MailRecordsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailRecords", name, {}, opts)
+        args = received(args)
         fleet_plan = plan(Fleet.load(args["fleet"]))
         dns = fleet_plan.fleet.dns
         zones: dict[str, DnsZone] = {
@@ -66,7 +68,7 @@ class MailRecords(pulumi.ComponentResource):
         for record in fleet_plan.records:
             if record.zone in zones:
                 self.records += zones[record.zone].add(
-                    record, known_values(fleet_plan, record, known), value_count(fleet_plan, record)
+                    record, known_values(fleet_plan, record, known), value_keys(fleet_plan, record)
                 )
         self.name_servers = pulumi.Output.all(**{domain: made.name_servers for domain, made in zones.items()})
         self.signers = pulumi.Output.all(**{domain: made.signers for domain, made in zones.items()})

@@ -7,12 +7,13 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_gcp as gcp
 
+from mailinfra.errors import ConfigError, Problem
 from mailinfra.fleet import Fleet, SteeringProvider
 from mailinfra.plan import FleetPlan, plan
 from mailinfra.routing import CloudDnsSet, HealthProbe, Route53Set, SteeringPlan
 from mailinfra_components.dns import CloudDnsZone, Route53Zone
-from mailinfra_components.known import KnownArgs, known_values, value_count
-from mailinfra_components.options import children, pick
+from mailinfra_components.known import KnownArgs, known_values, value_keys
+from mailinfra_components.options import children, pick, received
 
 
 class MxRoutingArgs(TypedDict):
@@ -44,11 +45,12 @@ class MxRouting(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: MxRoutingArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MxRouting", name, {}, opts)
+        args = received(args)
         fleet_plan = plan(Fleet.load(args["fleet"]))
         chosen = next((item for item in fleet_plan.steering if item.label == args["label"]), None)
         if chosen is None:
             labels = ", ".join(item.label for item in fleet_plan.steering)
-            raise ValueError(f"{name}: label: found {args['label']!r}; allowed: {labels}")
+            raise ConfigError([Problem("label", repr(args["label"]), labels)])
         addresses = pulumi.Output.from_input(args["addresses"])
         dnssec = fleet_plan.fleet.dns.dnssec
         zone: Route53Zone | CloudDnsZone
@@ -72,7 +74,7 @@ class MxRouting(pulumi.ComponentResource):
     ) -> None:
         for record in fleet_plan.records:
             if record.zone == chosen.zone:
-                zone.add(record, known_values(fleet_plan, record, known), value_count(fleet_plan, record))
+                zone.add(record, known_values(fleet_plan, record, known), value_keys(fleet_plan, record))
 
     def _route53(
         self,
