@@ -15,7 +15,7 @@ from mailinfra.plan import NodePlan
 from mailinfra.probe import mail
 from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, listed
 from mailinfra.probe.site import Site
-from mailinfra.probe.steering import SERVERS, near_regions
+from mailinfra.probe.steering import SERVERS, detection_seconds, near_regions, settled
 from mailinfra.routing import SteeringPlan
 from mailinfra.sandbox.dns.outside import OutsideHost
 
@@ -68,13 +68,6 @@ class Outage:
         return min(times, default=None)
 
 
-def detection_seconds(steering: SteeringPlan) -> float:
-    """How long a steering zone may take to find a node dead: its probes' interval times the failures that it takes."""
-    if steering.clouddns_probe is not None:
-        return steering.clouddns_probe.interval_seconds * steering.clouddns_probe.failures
-    return max(probe.interval_seconds * probe.failures for probe in steering.probes)
-
-
 def longest_ttl(steering: SteeringPlan) -> int:
     """The longest TTL of a steered set, seconds."""
     return max(one.ttl for one in steering.sets)
@@ -92,6 +85,7 @@ def victim(site: Site) -> NodePlan:
 
 def outage(site: Site) -> Outage:
     """Let mail flow, kill the node, wait until it has left every answer and is back in one, and count."""
+    site.once(settled)
     node, mark = victim(site), mail.token()
     steerings = site.plan.steering
     dead = max(map(detection_seconds, steerings))
@@ -144,7 +138,7 @@ def _collect(site: Site, mark: str, accepted: Sequence[str]) -> tuple[list[str],
     """What of the flow is in the mailboxes, waited for until all of it is, and what could not be read."""
     told = [
         {
-            "protocol": "collect",
+            "action": "collect",
             "host": names.service_host(site.plan.fleet, "imap", site.zone(person.home)),
             "user": person.address,
             "password": person.password,
@@ -158,7 +152,9 @@ def _collect(site: Site, mark: str, accepted: Sequence[str]) -> tuple[list[str],
         values = [value for item in found for value in item["values"]]
         problems = [f"{t['user']}: {f['error']}" for t, f in zip(told, found, strict=True) if f["error"]]
         if (not set(accepted) - set(values) and not problems) or time.monotonic() > end:
-            site.run(site.outside[0].id, "mailbox", [{**item, "remove": True} for item in told], 120)
+            # All of the probe's mail, what other claims left too.
+            tidy = [{**item, "token": "", "remove": True} for item in told]
+            site.run(site.outside[0].id, "mailbox", tidy, 120)
             return values, problems
         time.sleep(PAUSE_SECONDS)
 

@@ -1,7 +1,7 @@
 """Claims about mail that comes in at a foreign zone: it gets home, and nothing of it stays where it came in."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,9 @@ from mailinfra.sandbox.people import Person
 
 DELIVERY_SECONDS = 30.0
 """From the acceptance by any mx node to the home mailbox: the most that we let pass, on a busy machine."""
-WATCH_SECONDS = 120
+READ_SECONDS = 60.0
+"""How long a message is waited for at all."""
+WATCH_SECONDS = 180
 READY_SECONDS = 20.0
 PAUSE_SECONDS = 0.05
 PROTOCOLS: tuple[names.Service, ...] = ("imap", "pop3")
@@ -25,8 +27,9 @@ FOLDER = "/run/mailinfra-probe"
 TRAIL_FOLDER = "/var/lib/mailinfra"
 """Where the decoys are written: on the disk, like the queue."""
 
-DECOY = str(len(search.FORMS))
-"""The number of the needle that the watch itself plants."""
+QUEUED, DECOY = str(len(search.FORMS)), str(len(search.FORMS) + 1)
+"""The numbers of the needles that the watch must find: of mail that is queued on the node, as it is for its own zone,
+and what the watch itself writes and deletes at once."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +38,23 @@ class Passage:
 
     node: NodePlan
     person: Person
-    outside: OutsideHost
-    token: str
     accepted: float
-    session: dict[str, Any]
-    imap: dict[str, Any]
-    pop3: dict[str, Any]
+    read: dict[str, Any]
     watch: dict[str, Any]
     hits: list[str]
     residue: dict[str, Any]
     planted: list[str]
     """The forms of a planted copy that the search found."""
+    has_neighbours: bool
+    """Whether the node's own zone has users."""
 
 
 def pairs(site: Site) -> list[tuple[NodePlan, Person, OutsideHost]]:
     """Every mx node with a user whose home is in another zone, and an outside host to write to them."""
     found = []
     for number, node in enumerate(site.nodes(Role.MX)):
-        foreign = [person for person in site.people if site.zone(person.home) != site.zone(node.region)]
+        zone = site.zone(node.region)
+        foreign = [person for person in site.people if site.zone(person.home) != zone]
         if foreign:
             outside = site.outside[number % len(site.outside)]
             found.append((node, foreign[number % len(foreign)], outside))
@@ -66,11 +68,12 @@ def passages(site: Site) -> list[Passage]:
 
 def _pass(site: Site, node: NodePlan, person: Person, outside: OutsideHost) -> Passage:
     machine = site.machine(node)
-    mark, decoy = mail.token(), mail.token()
+    mark, queued, decoy = mail.token(), mail.token(), mail.token()
     needles = search.forms(mark)
+    neighbours = [p for p in site.people if site.zone(p.home) == site.zone(node.region)][:1]
     ready, stop = f"{FOLDER}/{mark}.ready", f"{FOLDER}/{mark}.stop"
     told = {
-        "needles": [mail.coded(needle) for needle in needles.values()],
+        "needles": [mail.coded(needle) for needle in (*needles.values(), queued.encode())],
         "planted": mail.coded(decoy.encode()),
         "decoy": f"{TRAIL_FOLDER}/probe-{decoy[:8]}",
         "ready": ready,
@@ -78,22 +81,22 @@ def _pass(site: Site, node: NodePlan, person: Person, outside: OutsideHost) -> P
         "seconds": WATCH_SECONDS,
     }
     began = time.time()
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    with ThreadPoolExecutor(max_workers=2) as pool:
         watching = pool.submit(site.run, machine, "watch", told, WATCH_SECONDS + 30)
         try:
             _wait_ready(site, machine, ready, watching.done)
-            session = _deliver(site, node, person, outside, mark)
-            imap, pop3 = _read(site, person, outside, mark)
+            reading = pool.submit(_read, site, person, outside, mark)
+            accepted, *_ = _deliver(site, node, outside, [(person, mark), *((p, queued) for p in neighbours)])
+            read = reading.result()
         finally:
             site.shell(machine, "touch", stop)
         watch = watching.result()
     places = site.folders(machine)
     hits = [str(hit) for hit in search.find(places, needles)]
-    residue = site.run(machine, "residue", {"needles": told["needles"], "since": began - 1}, WATCH_SECONDS)
+    looked_for = {"needles": [mail.coded(needle) for needle in needles.values()], "since": began - 1}
+    residue = site.run(machine, "residue", looked_for, WATCH_SECONDS)
     planted = _plant(site, machine)
-    return Passage(
-        node, person, outside, mark, session["accepted"], session, imap, pop3, watch, hits, residue, planted
-    )
+    return Passage(node, person, accepted, read, watch, hits, residue, planted, bool(neighbours))
 
 
 def _wait_ready(site: Site, machine: str, ready: str, ended: Any) -> None:
@@ -107,45 +110,43 @@ def _wait_ready(site: Site, machine: str, ready: str, ended: Any) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
-def _deliver(site: Site, node: NodePlan, person: Person, outside: OutsideHost, mark: str) -> dict[str, Any]:
+def _deliver(
+    site: Site, node: NodePlan, outside: OutsideHost, messages: Sequence[tuple[Person, str]]
+) -> list[float]:
+    """Hand messages with these marks to the node itself; when each was accepted."""
     sender = f"probe@{outside.domain}"
-    call = {
-        "address": site.addresses(node.fqdn)[0],
-        "port": 25,
-        "tls": "starttls",
-        "name": site.plan.mx_hosts[0],
-        "sender": sender,
-        "recipients": [person.address],
-        "message": mail.coded(mail.message(sender, person.address, mark)),
-        "seconds": DELIVERY_SECONDS,
-    }
-    session: dict[str, Any] = site.run(outside.id, "smtp", [call])[0]
-    if session["accepted"] is None:
-        last = [session[step] for step in ("sender", "recipients", "data") if session[step]][-1:]
-        raise ProbeError(f"{node.fqdn} took no mail for {person.address}: {session['error'] or last}")
-    return session
-
-
-def _read(
-    site: Site, person: Person, outside: OutsideHost, mark: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    zone = site.zone(person.home)
-    parts = [f"In plain text: {mark}", f"Grüße an {mark}, schöne Straße", f"Subject: Probe {mark}"]
-    told = [
+    calls = [
         {
-            "protocol": protocol,
-            "host": names.service_host(site.plan.fleet, protocol, zone),
-            "user": person.address,
-            "password": person.password,
-            "token": mark,
-            "parts": parts,
+            "address": site.addresses(node.fqdn)[0],
+            "port": 25,
+            "tls": "starttls",
+            "name": site.plan.mx_hosts[0],
+            "sender": sender,
+            "recipients": [person.address],
+            "message": mail.coded(mail.message(sender, person.address, mark)),
             "seconds": DELIVERY_SECONDS,
         }
-        for protocol in PROTOCOLS
+        for person, mark in messages
     ]
-    imap, pop3 = site.run(outside.id, "mailbox", told, DELIVERY_SECONDS + 60)
-    site.run(outside.id, "mailbox", [{**told[0], "protocol": "collect", "remove": True}])
-    return imap, pop3
+    sessions = site.run(outside.id, "smtp", calls)
+    for (person, _), session in zip(messages, sessions, strict=True):
+        if session["accepted"] is None:
+            last = [session[step] for step in ("sender", "recipients", "data") if session[step]][-1:]
+            raise ProbeError(f"{node.fqdn} took no mail for {person.address}: {session['error'] or last}")
+    return [session["accepted"] for session in sessions]
+
+
+def _read(site: Site, person: Person, outside: OutsideHost, mark: str) -> dict[str, Any]:
+    """Wait for the message at its home, read it over both protocols, and remove it."""
+    zone = site.zone(person.home)
+    hosts = {protocol: names.service_host(site.plan.fleet, protocol, zone) for protocol in PROTOCOLS}
+    known = {"user": person.address, "password": person.password, "token": mark}
+    parts = [f"In plain text: {mark}", f"Grüße an {mark}, schöne Straße", f"Subject: Probe {mark}"]
+    told = known | {"action": "read", "hosts": hosts, "parts": parts, "seconds": READ_SECONDS}
+    read: dict[str, Any] = site.run(outside.id, "mailbox", [told], 2 * READ_SECONDS + 60)[0]
+    collect = known | {"action": "collect", "host": hosts["imap"], "remove": True}
+    site.run(outside.id, "mailbox", [collect])
+    return read
 
 
 def _plant(site: Site, machine: str) -> list[str]:
@@ -165,7 +166,8 @@ def _plant(site: Site, machine: str) -> list[str]:
 def arrives(site: Site) -> Iterable[Finding]:
     """How long mail accepted in a foreign zone takes to its home, and that it is read there whole."""
     for done in site.once(passages):
-        for protocol, read in (("IMAPS", done.imap), ("POP3S", done.pop3)):
+        for protocol in PROTOCOLS:
+            read = done.read[protocol]
             seconds = "not read" if read["error"] else round(read["seen"] - done.accepted, 2)
             whole = not read["error"] and read["complete"]
             yield Finding(
@@ -173,7 +175,7 @@ def arrives(site: Site) -> Iterable[Finding]:
                 seconds,
                 DELIVERY_SECONDS,
                 "s",
-                f"{done.node.region} → {done.person.home}, {protocol}",
+                f"{done.node.region} → {done.person.home}, {protocol.upper()}S",
                 read["error"] or ("" if whole else "the message is not as it was sent") or read["tls"],
             )
 
@@ -187,7 +189,7 @@ def not_written(site: Site) -> Iterable[Finding]:
         watched = [
             f"{file} while it passed"
             for number, files in done.watch["hits"].items()
-            if number != DECOY
+            if number not in (QUEUED, DECOY)
             for file in files
         ]
         found = [*watched, *done.hits, *(f"the journal (form {n})" for n in done.residue["journal"])]
@@ -206,14 +208,17 @@ def not_written(site: Site) -> Iterable[Finding]:
 
 
 def search_finds(site: Site) -> Iterable[Finding]:
-    """That the search and the watch see what is there: planted copies, one deleted at once."""
+    """That the search and the watch see what is there: planted copies, one deleted at once, and a message for a user
+    of the node's own zone, which goes through its queue."""
     if site.plan.fleet.residency is not Residency.STRICT:
         return
     for done in site.once(passages):
         missing = [form for form in search.FORMS if form not in done.planted]
         if DECOY not in done.watch["hits"]:
-            missing.append("written and deleted at once")
-        every = len(search.FORMS) + 1
+            missing.append("a file that was deleted at once")
+        if done.has_neighbours and QUEUED not in done.watch["hits"]:
+            missing.append("a message that was queued for the node's own zone")
+        every = len(search.FORMS) + 1 + done.has_neighbours
         yield count(every - len(missing), every, "forms found", subject=done.node.fqdn, wrong=missing)
 
 

@@ -1,5 +1,6 @@
 """Claims about who is sent where: the near region first, and answers that fit the declared weights."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 
@@ -16,6 +17,9 @@ from mailinfra.sandbox.dns.zones import ADDRESSES
 
 LOOKUPS = 1000
 """How many look-ups are compared with the declared weights, for each country and steering zone."""
+SETTLED_LOOKUPS = 20
+"""Look-ups that show whether all nodes are answered."""
+PAUSE_SECONDS = 1.0
 ALIKE_KM = 150.0
 """Regions whose distances differ by less are equally near."""
 SERVERS = {SteeringProvider.ROUTE53: ADDRESSES["route53"], SteeringProvider.CLOUDDNS: ADDRESSES["clouddns"]}
@@ -81,8 +85,52 @@ def shares(provider: SteeringProvider, one: SteeredSet, origin: Place) -> dict[H
     return found
 
 
+def detection_seconds(steering: SteeringPlan) -> float:
+    """How long a steering zone may take to find a node dead: its probes' interval times the failures that it takes."""
+    if steering.clouddns_probe is not None:
+        return steering.clouddns_probe.interval_seconds * steering.clouddns_probe.failures
+    return max(probe.interval_seconds * probe.failures for probe in steering.probes)
+
+
+def settled(site: Site) -> None:
+    """Wait until health checks have found all nodes that are answered for: a fleet that has just come up needs as
+    long as it takes to find a node dead. Whatever is not there by then is left to the claims to tell."""
+    pending = [(outside, steering) for outside in site.outside for steering in site.plan.steering]
+    end = time.monotonic() + max(map(detection_seconds, site.plan.steering))
+    while pending and time.monotonic() < end:
+        pending = [pair for pair in pending if not _all_answered(site, *pair)]
+        if pending:
+            time.sleep(PAUSE_SECONDS)
+
+
+def _all_answered(site: Site, outside: OutsideHost, steering: SteeringPlan) -> bool:
+    counted = _draw(site, outside, steering, SETTLED_LOOKUPS)
+    origin = country_place(outside.country)
+    return all(
+        set(hosts) == {key for key, share in shares(steering.provider, one, origin).items() if share}
+        for one, hosts in zip(steering.sets, counted, strict=True)
+    )
+
+
+def _draw(site: Site, outside: OutsideHost, steering: SteeringPlan, times: int) -> list["Counter[Hosts]"]:
+    """How often which hosts were answered together, for each of the zone's sets."""
+    questions = [[one.name, one.type, times] for one in steering.sets]
+    told = {"server": SERVERS[steering.provider], "questions": questions}
+    return [
+        sum(
+            (
+                Counter({frozenset(site.owner(a) or a for a in item["values"]): item["times"]})
+                for item in answer["counts"]
+            ),
+            Counter(),
+        )
+        for answer in site.run(outside.id, "draws", told, 120)
+    ]
+
+
 def near_first(site: Site) -> Iterable[Finding]:
     """Each outside host resolves the MX through its own resolver and calls the first choices."""
+    site.once(settled)
     return each(lambda host: _near(site, host), site.outside)
 
 
@@ -126,23 +174,18 @@ def _near(site: Site, outside: OutsideHost) -> Finding:
 
 def weights(site: Site) -> Iterable[Finding]:
     """1,000 look-ups at each steering zone's own name servers, from each country."""
+    site.once(settled)
     pairs = [(outside, steering) for outside in site.outside for steering in site.plan.steering]
     return each(lambda pair: _weights(site, *pair), pairs)
 
 
 def _weights(site: Site, outside: OutsideHost, steering: SteeringPlan) -> Finding:
     each_times = -(-LOOKUPS // len(steering.sets))
-    questions = [[one.name, one.type, each_times] for one in steering.sets]
-    answers = site.run(
-        outside.id, "draws", {"server": SERVERS[steering.provider], "questions": questions}, 120
-    )
+    drawn = _draw(site, outside, steering, each_times)
     origin = country_place(outside.country)
     statistic, degrees = 0.0, 0
     detail, counted = [], 0
-    for one, answer in zip(steering.sets, answers, strict=True):
-        hosts: Counter[Hosts] = Counter()
-        for item in answer["counts"]:
-            hosts[frozenset(site.owner(address) or address for address in item["values"])] += item["times"]
+    for one, hosts in zip(steering.sets, drawn, strict=True):
         declared = shares(steering.provider, one, origin)
         value, free = statistics.chi_square(hosts, declared)
         statistic, degrees, counted = statistic + value, degrees + free, counted + sum(hosts.values())

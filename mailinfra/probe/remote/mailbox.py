@@ -76,19 +76,40 @@ def collect(told: dict[str, Any]) -> list[str]:
         return values
 
 
-def one(told: dict[str, Any]) -> dict[str, Any]:
-    """What one reader found; `error` when it could not read."""
+FAILURES = (OSError, imaplib.IMAP4.error, poplib.error_proto, EOFError)
+
+
+def read(told: dict[str, Any], protocol: str) -> dict[str, Any]:
+    """When the message was read, over which TLS, and whether all `parts` are in it; `error` says why not."""
     try:
-        if told["protocol"] == "collect":
+        host = told["hosts"][protocol]
+        text, seen, version = (imap if protocol == "imap" else pop3)({**told, "host": host})
+    except FAILURES as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {
+        "seen": seen,
+        "tls": version,
+        "complete": all(part.encode() in text for part in told["parts"]),
+        "error": "",
+    }
+
+
+def one(told: dict[str, Any]) -> dict[str, Any]:
+    """What one reader found."""
+    if told["action"] == "collect":
+        try:
             return {"values": collect(told), "error": ""}
-        text, seen, version = (imap if told["protocol"] == "imap" else pop3)(told)
-    except (OSError, imaplib.IMAP4.error, poplib.error_proto, EOFError) as error:
-        return {"values": [], "error": f"{type(error).__name__}: {error}"}
-    complete = all(part.encode() in text for part in told.get("parts", ()))
-    return {"seen": seen, "tls": version, "complete": complete, "error": ""}
+        except FAILURES as error:
+            return {"values": [], "error": f"{type(error).__name__}: {error}"}
+    # One after the other: a POP3 session sees what was there when it began, so it would have to log in again and again.
+    return {protocol: read(told, protocol) for protocol in ("imap", "pop3")}
 
 
 def main(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All readers, side by side: `protocol` (`imap`, `pop3`, `collect`), `host`, `user`, `password`, `token`."""
+    """All readers, side by side. Each has a `user`, a `password` and a `token`.
+
+    `action` is `read` (one message, from `hosts` by protocol, waited for at most `seconds`) or `collect` (what the
+    IMAP server `host` has).
+    """
     with ThreadPoolExecutor(max_workers=16) as pool:
         return list(pool.map(one, told))
