@@ -307,11 +307,12 @@ class MailFleet(pulumi.ComponentResource):
             args["dkim_key"] = reference
         if issuer is not None:
             args["ca_key"] = issuer
-        # AWS sets a reverse name only where the forward one already resolves; nodes find each other by name.
+        # AWS sets a reverse name only where the forward one already resolves.
+        forward = [record for node in group.nodes for record in records.of_name[node.fqdn]]
         return MailNodes(
             self._resource(region, group.name),
             args,  # type: ignore[arg-type]  # optional keys are added above
-            pulumi.ResourceOptions(parent=self, depends_on=records.records),
+            pulumi.ResourceOptions(parent=self, depends_on=forward),
         )
 
 

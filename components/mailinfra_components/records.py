@@ -64,11 +64,13 @@ class MailRecords(pulumi.ComponentResource):
         }
         if "ca" in args:
             known["ca"] = args["ca"]
-        self.records: list[pulumi.Resource] = []
+        self.of_name: dict[str, list[pulumi.Resource]] = {}
         for record in fleet_plan.records:
             if record.zone in zones:
-                self.records += zones[record.zone].add(
-                    record, known_values(fleet_plan, record, known), value_keys(fleet_plan, record)
+                self.of_name.setdefault(record.name, []).extend(
+                    zones[record.zone].add(
+                        record, known_values(fleet_plan, record, known), value_keys(fleet_plan, record)
+                    )
                 )
         self.name_servers = pulumi.Output.all(**{domain: made.name_servers for domain, made in zones.items()})
         self.signers = pulumi.Output.all(**{domain: made.signers for domain, made in zones.items()})
