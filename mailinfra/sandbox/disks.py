@@ -4,9 +4,10 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mailinfra.sandbox.model import MachineFile
 from mailinfra.sandbox.paths import SandboxError
@@ -157,8 +158,14 @@ def remove_tree(folder: Path) -> None:
     mounts = mounts_below(folder)
     if mounts:
         raise SandboxError(f"{folder} cannot be removed: still mounted there: {', '.join(map(str, mounts))}")
+
+    def failed(function: Callable[..., object], path: str, error: Any) -> None:
+        # What a process that is just ending takes away itself is gone as well.
+        if not isinstance(error[1], FileNotFoundError):
+            raise SandboxError(f"{path} cannot be removed: {error[1]}") from error[1]
+
     if folder.exists():
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, onerror=failed)
 
 
 def mounts_below(folder: Path) -> list[Path]:

@@ -6,9 +6,12 @@ initialised writes into its config file.
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,9 @@ from mailinfra.sandbox.paths import Paths, SandboxError
 from mailinfra.sandbox.processes import write_atomic
 from mailinfra.sandbox.providers import install
 from mailinfra.sandbox.providers.guard import VARIABLE
+
+INTERRUPT_SECONDS = 60.0
+"""How long an interrupted engine may take to finish the operations that it has begun."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class SandboxStack:
         log = self.paths.folder("logs") / f"{self.stack}-{command}.json"
         process = subprocess.Popen(
             [
+                *dying_with_us(),
                 str(self.engine.pulumi),
                 command,
                 "--stack",
@@ -107,9 +114,11 @@ class SandboxStack:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # Its own group: an interrupt reaches it once, by us, and means an orderly end; a second would kill it.
+            start_new_session=True,
         )
         problems: list[str] = []
-        with process, log.open("w") as copy:
+        with process, ended(process), log.open("w") as copy:
             for event in _events(process, copy):
                 diagnostic = event.get("diagnosticEvent")
                 if diagnostic and diagnostic.get("severity") == "error":
@@ -141,6 +150,26 @@ class SandboxStack:
             kept = yaml.safe_load(copy.read_text()) or {}
             wanted = {**{key: kept[key] for key in kept if key.startswith("encrypt")}, **wanted}
         write_atomic(copy, yaml.safe_dump(wanted, sort_keys=False))
+
+
+def dying_with_us() -> tuple[str, ...]:
+    """Wraps a command so that the kernel ends it when we are killed: an engine of nobody's would go on changing things."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "KILL") if setpriv else ()
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Interrupt the engine when its caller fails or is interrupted, so that it finishes what it began and saves."""
+    try:
+        yield
+    except BaseException:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=INTERRUPT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
 
 
 def _events(process: subprocess.Popen[str], copy: Any) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,196 @@
+"""The running fleet's life: repeated, changed, crashed and set right again. Machines are real."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mailinfra.errors import ConfigError
+from mailinfra.sandbox import lifecycle
+from mailinfra.sandbox.control import ControlClient
+from mailinfra.sandbox.lifecycle import Sandbox, unhealthy
+from mailinfra.sandbox.paths import BusyError, SandboxError, sandbox_lock
+from mailinfra.sandbox.processes import Process
+from mailinfra.sandbox.status import collect
+from tests.system.fleet import PROJECT, STACK, UP_SECONDS, silent
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(UP_SECONDS)]
+SPARE = "us-central1"
+"""The region that is taken away and brought back."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A copy of the project whose config a test may change."""
+    folder = tmp_path / "project"
+    (folder / "stacks").mkdir(parents=True)
+    shutil.copy(PROJECT / "Pulumi.yaml", folder)
+    for name in ("__main__.py", f"Pulumi.{STACK}.yaml"):
+        shutil.copy(PROJECT / "stacks" / name, folder / "stacks")
+    yield folder
+
+
+def change(project: Path, edit: Any) -> None:
+    """Edit the fleet in the project's config."""
+    path = project / "stacks" / f"Pulumi.{STACK}.yaml"
+    document = yaml.safe_load(path.read_text())
+    edit(document["config"]["mailinfra:fleet"])
+    path.write_text(yaml.safe_dump(document))
+
+
+def without_spare(fleet: dict[str, Any]) -> None:
+    fleet["regions"] = [region for region in fleet["regions"] if region["region"] != SPARE]
+    fleet["placement"]["rules"] = [rule for rule in fleet["placement"]["rules"] if rule["home"] != SPARE]
+
+
+def operations(sandbox: Sandbox) -> dict[str, set[str]]:
+    """What an `up` does: operation to the names of the resources; "same" left out."""
+    done: dict[str, set[str]] = {}
+
+    def note(event: dict[str, Any]) -> None:
+        step = event.get("resOutputsEvent", {}).get("metadata")
+        if step and step["op"] not in ("same", "read"):
+            done.setdefault(step["op"], set()).add(step["urn"].rsplit("::", 1)[1])
+
+    sandbox.stack.prepare()
+    sandbox.stack.up(note)
+    return done
+
+
+def boots(sandbox: Sandbox) -> dict[str, int]:
+    return {m["private_ipv4"]: m["boots"] for m in sandbox.control.call("machines.list")}
+
+
+def test_a_second_up_has_nothing_to_do(fleet_sandbox: Sandbox) -> None:
+    before = boots(fleet_sandbox)
+    assert operations(fleet_sandbox) == {}
+    assert boots(fleet_sandbox) == before
+
+
+def test_the_status_shows_every_machine_and_type(fleet_sandbox: Sandbox) -> None:
+    status = collect(fleet_sandbox)
+    assert status.healthy
+    assert {node.fqdn for node in fleet_sandbox.plan.nodes} < {machine.name for machine in status.machines}
+    types = Counter({row.type: row.count for row in status.types})
+    assert types["aws:ec2/instance:Instance"] + types["gcp:compute/instance:Instance"] == len(
+        fleet_sandbox.plan.nodes
+    )
+    assert {row.type for row in status.types if not row.live} >= {"aws:iam/rolePolicy:RolePolicy"}
+    assert all(row.live for row in status.types if "kms/key" in row.type or "instance:Instance" in row.type)
+
+
+def test_a_weight_is_changed_in_place_and_no_server_notices(fleet_sandbox: Sandbox, project: Path) -> None:
+    def heavier(fleet: dict[str, Any]) -> None:
+        fleet["regions"][0]["weight"] = 200
+
+    change(project, heavier)
+    before = boots(fleet_sandbox)
+    changed = operations(with_project(fleet_sandbox, project))
+    assert set(changed) == {"update"} and all("-mx-aws-" in name for name in changed["update"]), changed
+    assert boots(fleet_sandbox) == before
+    assert set(operations(fleet_sandbox)) == {"update"}
+
+
+def test_a_region_goes_and_comes_back_and_the_others_keep_running(
+    fleet_sandbox: Sandbox, project: Path
+) -> None:
+    change(project, without_spare)
+    others = [node for node in fleet_sandbox.plan.nodes if node.region != SPARE]
+    before = boots(fleet_sandbox)
+    smaller = lifecycle.up(fleet_sandbox.paths, project, STACK, silent())
+    kept = boots(fleet_sandbox)
+    assert {node.address.private_ipv4 for node in others} <= set(kept)
+    assert not [n for n in fleet_sandbox.plan.nodes if n.region == SPARE and n.address.private_ipv4 in kept]
+    assert unhealthy(smaller) == {}
+    lifecycle.up(fleet_sandbox.paths, PROJECT, STACK, silent())
+    after = boots(fleet_sandbox)
+    assert {n.address.private_ipv4: after[n.address.private_ipv4] for n in others} == {
+        n.address.private_ipv4: before[n.address.private_ipv4] for n in others
+    }
+    assert unhealthy(fleet_sandbox) == {}
+
+
+def test_a_killed_cloud_is_put_right_by_the_next_up(fleet_sandbox: Sandbox) -> None:
+    before = boots(fleet_sandbox)
+    daemon = Process.load(fleet_sandbox.paths.daemon_pid)
+    assert daemon is not None and daemon.send(signal.SIGKILL) and daemon.wait(10)
+    lifecycle.up(fleet_sandbox.paths, PROJECT, STACK, silent())
+    assert unhealthy(fleet_sandbox) == {}
+    assert boots(fleet_sandbox).keys() == before.keys()
+
+
+def test_an_up_that_is_killed_half_way_is_finished_by_the_next(fleet_sandbox: Sandbox, project: Path) -> None:
+    change(project, without_spare)
+    command = [sys.executable, "-c", KILLED_HALF_WAY, fleet_sandbox.paths.name, str(project), STACK]
+    done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    lifecycle.up(fleet_sandbox.paths, PROJECT, STACK, silent())
+    assert operations(fleet_sandbox) == {}
+    assert unhealthy(fleet_sandbox) == {}
+
+
+KILLED_HALF_WAY = """
+import os, signal, sys
+from pathlib import Path
+from mailinfra.console import Steps
+from mailinfra.sandbox import lifecycle
+from mailinfra.sandbox.paths import Paths
+
+def die(self, event):
+    self.done += "resOutputsEvent" in event
+    if self.done > 20:
+        os.killpg(0, signal.SIGKILL)
+
+os.setpgid(0, 0)
+lifecycle.Counter.on_event = die
+lifecycle.up(Paths.of(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Steps())
+"""
+
+
+def test_two_at_once_are_told_so(fleet_sandbox: Sandbox) -> None:
+    with sandbox_lock(fleet_sandbox.paths), pytest.raises(BusyError, match=str(os.getpid())):
+        lifecycle.up(fleet_sandbox.paths, PROJECT, STACK, silent())
+
+
+def test_a_bad_config_is_refused_before_anything_is_touched(fleet_sandbox: Sandbox, project: Path) -> None:
+    def foreign(fleet: dict[str, Any]) -> None:
+        fleet["zones"]["eu"]["countries"] = ["FR"]
+
+    change(project, foreign)
+    with pytest.raises(ConfigError, match=r"regions\[0\]"):
+        lifecycle.up(fleet_sandbox.paths, project, STACK, silent())
+    assert operations(fleet_sandbox) == {}
+
+
+def test_a_cloud_that_answers_an_error_leaves_an_up_that_can_be_repeated(
+    fleet_sandbox: Sandbox, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(project, lambda fleet: fleet.setdefault("keys", {}).update(rotation_days=200))
+    changed = with_project(fleet_sandbox, project)
+    for fault in ("update aws:kms/key:Key error", "update aws:kms/key:Key die"):
+        with monkeypatch.context() as patch:
+            patch.setenv("MAILINFRA_SANDBOX_FAULTS", fault)
+            with pytest.raises(SandboxError):
+                operations(changed)
+    assert "update" in operations(changed)
+    assert set(operations(fleet_sandbox)) == {"update"}
+
+
+def with_project(sandbox: Sandbox, project: Path) -> Sandbox:
+    """The same sandbox with another copy of the project."""
+    return replace(sandbox, stack=replace(sandbox.stack, project=project))
+
+
+def test_the_control_socket_is_its_owners_alone(fleet_sandbox: Sandbox) -> None:
+    assert ControlClient(fleet_sandbox.paths.control_socket).alive()
+    assert fleet_sandbox.paths.control_socket.stat().st_mode & 0o777 == 0o600
+    assert fleet_sandbox.people_file.stat().st_mode & 0o777 == 0o600
