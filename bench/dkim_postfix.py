@@ -50,8 +50,11 @@ set -eu
 ip link set lo up
 mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
 mount --bind "$2/spool" "$2/root/var/spool/postfix"
-exec chroot "$2/root" /usr/sbin/postfix start-fg
+chroot "$2/root" /usr/sbin/postfix start-fg
+exit
 """
+# No exec, and no last command that a shell would exec by itself: the shell is the namespace's first process and is
+# killed with us, while Postfix's master, which changes its user, would lose that tie.
 
 
 class Postfix:
