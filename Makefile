@@ -21,7 +21,11 @@ down: $(VENV)/.installed ## Take the sandbox away
 	@$(RUN)mailinfra sandbox down
 
 .PHONY: test
-test: lint types unit engine system ## Every test, with everything that they need installed first
+test: host lint types unit engine system ## Every test, with everything that they need installed first
+
+.PHONY: host
+host: $(VENV)/.installed
+	@tools/test-host.sh
 
 .PHONY: lint
 lint: $(VENV)/.installed
@@ -49,7 +53,7 @@ system: $(VENV)/.installed
 	$(RUN)pytest tests/system
 
 .PHONY: bench
-bench: $(VENV)/.installed ## Ratios against named references, measured here and now
+bench: host ## Ratios against named references, measured here and now
 	$(RUN)python -m bench
 
 .PHONY: format

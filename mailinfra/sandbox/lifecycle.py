@@ -13,6 +13,7 @@ from mailinfra.plan import FleetPlan, NodePlan, plan
 from mailinfra.project import Project
 from mailinfra.publish import publish
 from mailinfra.sandbox import people, rootfs, setup
+from mailinfra.sandbox.aws.moto_server import PROCESS_FILE
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
 from mailinfra.sandbox.control import ControlClient
 from mailinfra.sandbox.engine import ensure_engine
@@ -23,6 +24,7 @@ from mailinfra.sandbox.stores import region_stores
 HEALTHY_SECONDS = 420.0
 """How long the nodes may take from the end of `pulumi up` until all their services run, on a busy machine."""
 POLL_SECONDS = 1.0
+SEEN_CLOUDS = "clouds-of-last-up.json"
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def _up(paths: Paths, project: Path, stack: str, steps: Steps, wait: bool) -> Sa
     sandbox = Sandbox(paths, control, running, planned)
     with steps.step(f"pulumi up, stack {stack}") as progress:
         running.prepare()
-        counter = Counter(progress)
-        running.up(counter.on_event)
+        running.up(Counter(progress).on_event, refresh=clouds_forgot(paths))
+        remember_clouds(paths)
     with steps.step("user directory"):
         publish_people(sandbox)
     if host.machines and wait:
@@ -94,6 +96,17 @@ def down(paths: Paths, steps: Steps) -> None:
     """Take everything of the sandbox away: machines, namespaces, mounts, processes, folders. Safe to repeat."""
     with sandbox_lock(paths), steps.step("sandbox down"):
         stop_cloud(paths)
+
+
+def clouds_forgot(paths: Paths) -> bool:
+    """Whether AWS was started anew since the last finished `up`: it keeps nothing, so the state may be ahead of it."""
+    seen = paths.state / SEEN_CLOUDS
+    return seen.exists() and seen.read_bytes() != (paths.state / "aws" / PROCESS_FILE).read_bytes()
+
+
+def remember_clouds(paths: Paths) -> None:
+    """Keep which AWS this `up` was finished on."""
+    (paths.state / SEEN_CLOUDS).write_bytes((paths.state / "aws" / PROCESS_FILE).read_bytes())
 
 
 def timed(progress: Progress) -> Callable[[str, float], None]:

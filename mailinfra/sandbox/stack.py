@@ -61,10 +61,13 @@ class SandboxStack:
         install.install(self.paths, self.engine.pulumi, self.environment)
         self.pulumi("stack", "select", "--create", self.stack)
 
-    def up(self, on_event: Callable[[dict[str, Any]], None]) -> None:
-        """`pulumi up`; each engine event is handed to `on_event`. Raises `SandboxError` with what went wrong."""
+    def up(self, on_event: Callable[[dict[str, Any]], None], *, refresh: bool = False) -> None:
+        """`pulumi up`; each engine event is handed to `on_event`. Raises `SandboxError` with what went wrong.
+
+        With `refresh`, the state is first compared with what the clouds still have.
+        """
         self.pulumi("cancel", "--yes", check=False)
-        self._stream("up", on_event)
+        self._stream("up", on_event, *(["--refresh"] if refresh else []))
 
     def preview(self) -> None:
         """`pulumi preview`. Raises `SandboxError` with what went wrong."""
@@ -93,7 +96,7 @@ class SandboxStack:
         """Run the engine in the mirror; its output. Raises `SandboxError` when it fails."""
         return self.engine.run(args, env=self.environment, cwd=self.mirror, check=check).stdout
 
-    def _stream(self, command: str, on_event: Callable[[dict[str, Any]], None]) -> None:
+    def _stream(self, command: str, on_event: Callable[[dict[str, Any]], None], *options: str) -> None:
         log = self.paths.folder("logs") / f"{self.stack}-{command}.json"
         process = subprocess.Popen(
             [
@@ -104,6 +107,7 @@ class SandboxStack:
                 self.stack,
                 "--yes",
                 "--skip-preview",
+                *options,
                 "--json",
                 "--non-interactive",
                 "--color=never",
@@ -153,7 +157,7 @@ class SandboxStack:
 
 
 def dying_with_us() -> tuple[str, ...]:
-    """Wraps a command so that the kernel ends it when we are killed: an engine of nobody's would go on changing things."""
+    """Wraps a command so that the kernel ends it when we are killed: an engine without a caller would go on."""
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "KILL") if setpriv else ()
 

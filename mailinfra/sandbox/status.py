@@ -15,15 +15,11 @@ from mailinfra.sandbox.lifecycle import Sandbox, unhealthy
 from mailinfra.sandbox.paths import Paths
 from mailinfra.sandbox.providers.__main__ import CLOUDS
 
-
 NOT_ENFORCED = frozenset(
     {
-        "aws:iam/rolePolicy:RolePolicy",
-        "aws:iam/policy:Policy",
-        "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
-        "aws:s3/bucketPolicy:BucketPolicy",
         "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock",
         "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration",
+        # Only whether port 25 may be left by is obeyed.
         "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
     }
 )
