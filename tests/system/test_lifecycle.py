@@ -84,7 +84,9 @@ def test_the_status_shows_every_machine_and_type(fleet_sandbox: Sandbox) -> None
     assert types["aws:ec2/instance:Instance"] + types["gcp:compute/instance:Instance"] == len(
         fleet_sandbox.plan.nodes
     )
-    assert {row.type for row in status.types if not row.live} >= {"aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule"}
+    assert {row.type for row in status.types if not row.live} >= {
+        "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule"
+    }
     assert all(row.live for row in status.types if "kms/key" in row.type or "instance:Instance" in row.type)
 
 
