@@ -423,7 +423,7 @@ def test_thirty_megabytes(mail: Mail, user: str) -> None:
         25,
     )
     assert json.loads(text)[-1][0] == 250, text
-    size = "find /srv/mail -size +29M | wc -l"
+    size = "find /srv/mail -size +25M | wc -l"
     machine = STORE if user == "anna" else US
     until(lambda: mail.fleet.shell(machine, size).strip() != "0", 60, "the large mail did not arrive")
     peak = mail.fleet.shell(EDGE, "grep VmHWM /proc/$(systemctl show -P MainPID mailinfra-homeward)/status")
