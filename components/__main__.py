@@ -5,9 +5,8 @@ from importlib.metadata import version
 
 from pulumi import InputPropertiesError, ResourceOptions
 from pulumi.output import Inputs
-from pulumi.provider import ConstructResult
+from pulumi.provider import ConstructResult, main
 from pulumi.provider.experimental.component import ComponentProvider
-from pulumi.provider.experimental.server import main
 from pulumi.provider.server import ComponentInitError
 
 from mailinfra.errors import ConfigError

@@ -4,11 +4,13 @@ import os
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mailinfra.sandbox.engine import Engine, console, ensure_engine
+from tests.recorded import RecordedSandbox, recorded
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +18,13 @@ def engine() -> Engine:
     """The installed or cached engine; built at the first use on a machine, which takes minutes."""
     progress, interval = console(sys.stderr)
     return ensure_engine(progress, interval=interval)
+
+
+@pytest.fixture(scope="session")
+def recorded_sandbox(engine: Engine) -> Iterator[RecordedSandbox]:
+    """The sandbox's clouds, its servers recorded; nothing of it is left at the end."""
+    with recorded(engine) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture

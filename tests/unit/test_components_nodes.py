@@ -1,0 +1,181 @@
+"""One node group alone: what its servers are and may do."""
+
+import base64
+import gzip
+import json
+from typing import Any
+
+import pytest
+
+from mailinfra_components import MailNodes
+from mailinfra_components.nodes import MailNodesArgs, bucket_grants, readable
+from tests.declared import Program, declare
+
+SCRIPT = "#!/bin/bash\ntrue\n"
+BUCKET = "projects/_/buckets/control/objects/"
+
+
+def arguments(cloud: str, *roles: str, **more: Any) -> MailNodesArgs:
+    args: dict[str, Any] = {
+        "cloud": cloud,
+        "region": "eu-central-1",
+        "zone": "eu",
+        "group": "edge",
+        "roles": list(roles),
+        "machine_type": "small",
+        "disk_gib": 10,
+        "data_gib": 0,
+        "nodes": [
+            {
+                "name": "edge-1",
+                "fqdn": "edge-1.nodes.example.test",
+                "availability_zone": "eu-central-1a",
+                "subnet": "a",
+                "script": SCRIPT,
+            }
+        ],
+        "identity": "edge-nodes",
+        "subnet_ids": {"a": "subnet-1"},
+        "security_groups": {"edge": "sg-edge", "store": "sg-store"},
+        "addresses": {
+            "edge-1": {"private_ipv4": "203.0.113.5", "ipv4": "198.51.100.5", "ipv6": "2001:db8::5"}
+        },
+        "allocations": {"edge-1": "eipalloc-1"},
+        "storage_key": "key-1",
+        "bucket": "control",
+    }
+    return {**args, **more}  # type: ignore[return-value]
+
+
+def nodes(cloud: str, *roles: str, **more: Any) -> Program:
+    return declare(lambda: MailNodes("g", arguments(cloud, *roles, **more)))
+
+
+def test_an_aws_server_is_encrypted_guarded_and_named() -> None:
+    program = nodes("aws", "mx", data_gib=20)
+    server = program.named("g-edge-1").inputs
+    assert server["metadataOptions"]["httpTokens"] == "required"
+    assert server["metadataOptions"]["httpPutResponseHopLimit"] == 1
+    assert (server["rootBlockDevice"]["encrypted"], server["rootBlockDevice"]["kmsKeyId"]) == (True, "key-1")
+    assert server["vpcSecurityGroupIds"] == ["sg-edge"]
+    assert "keyName" not in server, "no SSH key"
+    assert gzip.decompress(base64.b64decode(server["userDataBase64"])).decode() == SCRIPT
+    assert server["userDataReplaceOnChange"] is False
+    volume = program.named("g-edge-1-mail").inputs
+    assert (volume["encrypted"], volume["kmsKeyId"], volume["size"]) == (True, "key-1", 20)
+    assert program.named("g-edge-1-reverse").inputs["domainName"] == "edge-1.nodes.example.test"
+
+
+def test_a_google_server_is_encrypted_guarded_and_named() -> None:
+    program = nodes("gcp", "mx", data_gib=20)
+    server = program.named("g-edge-1").inputs
+    assert server["bootDisk"]["kmsKeySelfLink"] == "key-1"
+    assert program.named("g-edge-1-mail").inputs["diskEncryptionKey"] == {"kmsKeySelfLink": "key-1"}
+    assert [disk["deviceName"] for disk in server["attachedDisks"]] == ["data"]
+    assert server["metadata"] == {
+        "startup-script": SCRIPT,
+        "block-project-ssh-keys": "TRUE",
+        "enable-oslogin": "TRUE",
+        "serial-port-enable": "FALSE",
+    }
+    assert server["shieldedInstanceConfig"]["enableSecureBoot"] is True
+    [interface] = server["networkInterfaces"]
+    reverse = {
+        config["publicPtrDomainName"]
+        for key in ("accessConfigs", "ipv6AccessConfigs")
+        for config in interface[key]
+    }
+    assert reverse == {"edge-1.nodes.example.test."}
+    assert server["tags"] == ["sg-edge"]
+
+
+def grants(program: Program) -> dict[str, tuple[str, str]]:
+    """Name of each grant in the bucket: its role and condition."""
+    return {
+        item.name: (item.inputs["role"], item.inputs.get("condition", {}).get("expression", ""))
+        for item in program.of("gcp:storage/bucketIAMMember:BucketIAMMember")
+    }
+
+
+def test_a_google_node_sees_only_its_part_of_the_bucket() -> None:
+    program = nodes("gcp", "mx")
+    member = {item.inputs["member"] for item in program.of("gcp:storage/bucketIAMMember:BucketIAMMember")}
+    assert member == {"serviceAccount:edge-nodes@project.iam.gserviceaccount.com"}
+    assert grants(program) == {
+        "g-bucket-reads": (
+            "roles/storage.objectViewer",
+            " || ".join(
+                f'resource.name.startsWith("{BUCKET}{prefix}")'
+                for prefix in ("trust/", "node/", "directory/routes", "certs/edge/")
+            ),
+        ),
+        "g-bucket-enrols": ("roles/storage.objectUser", f'resource.name.startsWith("{BUCKET}enrol/edge/")'),
+        "g-bucket-sees": ("roles/storage.legacyBucketReader", ""),
+    }
+    assert program.of("gcp:kms/cryptoKeyIAMMember:CryptoKeyIAMMember") == []
+
+
+def test_a_google_issuer_and_signer_may_sign_with_just_these_keys() -> None:
+    ca, dkim = ("projects/p/locations/l/keyRings/r/cryptoKeys/" + name for name in ("ca", "dkim"))
+    program = nodes(
+        "gcp",
+        "mailbox",
+        "submission",
+        ca_key=f"{ca}/cryptoKeyVersions/1",
+        dkim_key=f"{dkim}/cryptoKeyVersions/1",
+    )
+    keys = program.of("gcp:kms/cryptoKeyIAMMember:CryptoKeyIAMMember")
+    assert {(key.inputs["cryptoKeyId"], key.inputs["role"]) for key in keys} == {
+        (ca, "roles/cloudkms.signer"),
+        (dkim, "roles/cloudkms.signer"),
+    }
+    role, condition = grants(program)["g-bucket-issues"]
+    assert role == "roles/storage.objectUser"
+    assert condition.count("startsWith") == 2
+    assert "/enrol/" in condition and "/certs/" in condition
+
+
+@pytest.mark.parametrize(
+    ("roles", "accounts"),
+    [(["mx"], False), (["egress"], False), (["mx", "egress"], False), (["imap"], True), (["mailbox"], True)],
+)
+def test_only_those_who_check_passwords_read_the_accounts(roles: list[str], accounts: bool) -> None:
+    assert ("directory/accounts" in readable(arguments("aws", *roles))) is accounts
+    statements = json.loads(nodes("aws", *roles).named("g-policy").inputs["policy"])["Statement"]
+    readers = [s["Sid"] for s in statements if any("accounts" in str(r) for r in s["Resource"])]
+    assert readers == (["Read"] if accounts else [])
+
+
+def test_an_aws_node_may_use_its_keys_for_one_purpose_only() -> None:
+    program = nodes("aws", "submission", "mailbox", dkim_key="arn:dkim", ca_key="arn:ca")
+    statements = {s["Sid"]: s for s in json.loads(program.named("g-policy").inputs["policy"])["Statement"]}
+    assert {s["Effect"] for s in statements.values()} == {"Allow"}
+    for sid, key, algorithm in (
+        ("SignMail", "arn:dkim", "RSASSA_PKCS1_V1_5_SHA_256"),
+        ("SignCertificates", "arn:ca", "ECDSA_SHA_256"),
+    ):
+        assert (statements[sid]["Action"], statements[sid]["Resource"]) == ("kms:Sign", key)
+        assert statements[sid]["Condition"] == {
+            "StringEquals": {"kms:SigningAlgorithm": algorithm, "kms:MessageType": "DIGEST"}
+        }
+    assert statements["Decrypt"]["Condition"] == {
+        "StringEquals": {"kms:ViaService": "s3.eu-central-1.amazonaws.com"}
+    }
+    actions = {
+        a
+        for s in statements.values()
+        for a in ([s["Action"]] if isinstance(s["Action"], str) else s["Action"])
+    }
+    assert not any(action.endswith("*") for action in actions)
+    assert "s3:DeleteObject" not in actions
+
+
+def test_no_group_writes_outside_its_own_enrolment_unless_it_issues() -> None:
+    writes = {"objectUser", "objectAdmin"}
+    plain = [prefixes for _, role, prefixes in bucket_grants(arguments("gcp", "mx")) if role in writes]
+    assert plain == [["enrol/edge/"]]
+    issuer = arguments("gcp", "mailbox", ca_key="ca")
+    assert [p for _, role, p in bucket_grants(issuer) if role in writes] == [
+        ["enrol/edge/"],
+        ["enrol/", "certs/"],
+    ]
