@@ -10,7 +10,6 @@ What looks like a key is parsed: a private key's numbers must fit together to be
 
 import base64
 import binascii
-import gzip
 import json
 import re
 import zlib
@@ -39,6 +38,7 @@ _BASE64_RUN = re.compile(rb"(?:[A-Za-z0-9+/_-]|\\r|\\n|[\r\n\t ])*={0,2}")
 _WRAPPED = re.compile(rb"[A-Za-z0-9+/]{64,}={0,2}")
 _HEX_RUN = re.compile(rb"[0-9A-Fa-f:\s]*")
 GZIP = b"\x1f\x8b\x08"
+UNPACKED_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,13 @@ def find_wrapped(data: bytes, moduli: Iterable[int] = (), depth: int = DEPTH) ->
 
 
 def _unwrapped(data: bytes) -> Iterator[bytes]:
-    if data.startswith(GZIP):
+    for place in spots(data, GZIP):
+        # Whatever follows the stream is no reason not to look into it; nor is an end that is missing.
+        stream = zlib.decompressobj(wbits=31)
         try:
-            yield gzip.decompress(data)
-        except (OSError, EOFError, zlib.error):
-            return
-        return
+            yield stream.decompress(data[place:], UNPACKED_BYTES)
+        except zlib.error:
+            continue
     for match in _WRAPPED.finditer(data):
         text = match[0]
         try:

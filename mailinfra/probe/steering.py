@@ -195,7 +195,7 @@ def _weights(site: Site, outside: OutsideHost, steering: SteeringPlan) -> Findin
         statistic <= limit and counted >= LOOKUPS,
         "an answer that no weight allows" if statistic == float("inf") else round(statistic, 2),
         round(limit, 2),
-        f"χ² of {counted} look-ups, {degrees} free",
+        f"χ², {degrees} d.f., {counted} look-ups",
         f"{outside.country}, {steering.zone}",
         "; ".join(detail),
     )

@@ -106,6 +106,8 @@ def test_numbers_that_do_not_fit_together_are_no_key() -> None:
         base64.b64encode(gzip.compress(b"#!/bin/sh\n" + PEM)),
         json.dumps({"user_data": base64.b64encode(gzip.compress(PEM)).decode()}).encode(),
         gzip.compress(PKCS1),
+        gzip.compress(PEM) + b'{"tags": {}}',
+        b"header" + gzip.compress(PEM)[:-4],
         base64.b64encode(base64.b64encode(PEM)),
     ],
 )
