@@ -1,6 +1,7 @@
 """Claims about secrets: no private DKIM key is anywhere but in its HSM, and the search would have found one."""
 
 import base64
+import gzip
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -76,8 +77,7 @@ def in_user_data(site: Site, plant: bytes = b"", also: Iterable[int] = ()) -> Se
     found, amount = [], 0
     for machine, data in site.once(_user_data).items():
         amount += len(data)
-        found += _told(machine, keys.find_wrapped(data, known), known)
-    found += _told("planted", keys.find_wrapped(plant, known) if plant else [], known)
+        found += _told(machine, keys.find_wrapped(data + plant, known), known)
     return Searched("user-data", amount, found)
 
 
@@ -192,17 +192,20 @@ def search_finds(site: Site) -> Iterable[Finding]:
         missing = [form for form, name in wanted.items() if name not in seen]
         yield count(len(forms) - len(missing), len(forms), "forms found", subject=place, wrong=missing)
     for place, look in (("state", in_state), ("user-data", in_user_data)):
-        missing = [
-            form
-            for form, data in forms.items()
-            if not look(site, plant=_as_text(form, data), also=[own]).found
-        ]
-        yield count(len(forms) - len(missing), len(forms), "forms found", subject=place, wrong=missing)
+        texts = as_texts(forms)
+        missing = [form for form, text in texts.items() if not look(site, plant=text, also=[own]).found]
+        yield count(len(texts) - len(missing), len(texts), "forms found", subject=place, wrong=missing)
 
 
-def _as_text(form: str, data: bytes) -> bytes:
-    """A planted key as a document can hold it: what is no text is wrapped in base64 there."""
-    return b'"' + (base64.b64encode(data) if form in ("DER", "a prime beside its modulus") else data) + b'"'
+def as_texts(forms: dict[str, bytes]) -> dict[str, bytes]:
+    """Planted keys as a document can hold them: what is no text is in base64 there, and a script is packed first."""
+    packed = gzip.compress(b"#!/bin/sh\n" + forms["PEM"])
+    texts = {form: data if data.isascii() else base64.b64encode(data) for form, data in forms.items()}
+    quoted = {form: b'"' + text + b'"' for form, text in texts.items()}
+    return quoted | {
+        "packed": b'{"userData": "' + base64.b64encode(packed) + b'"}',
+        "packed, bare": packed + b"{}",
+    }
 
 
 CLAIMS = (

@@ -8,7 +8,7 @@ from typing import Any
 from mailinfra import names
 from mailinfra.fleet import MtaStsMode, Role
 from mailinfra.probe import mail
-from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, count
+from mailinfra.probe.row import Claim, Finding, NotClaimedError, ProbeError, Stage, count
 from mailinfra.probe.signing import submissions
 from mailinfra.probe.site import Site, door
 from mailinfra.sandbox.dns.outside import OutsideHost
@@ -37,7 +37,7 @@ def mta_sts(site: Site) -> Iterable[Finding]:
     the policy covers exactly the MX hosts that the DNS names."""
     fleet, outside = site.plan.fleet, site.outside[0]
     if fleet.authentication.mta_sts is MtaStsMode.OFF:
-        return
+        raise NotClaimedError
     queries = [(f"_mta-sts.{domain}", "TXT") for domain in fleet.domains]
     queries += [(domain, "MX") for domain in fleet.domains]
     queries += [(names.mta_sts_host(domain), kind) for domain in fleet.domains for kind in ("A", "AAAA")]
@@ -80,6 +80,8 @@ def _policy_problem(site: Site, answer: dict[str, Any]) -> str:
 def tlsa(site: Site) -> Iterable[Finding]:
     """What every node presents for every name matches the name's TLSA records, by OpenSSL's own DANE verifier."""
     fleet, outside = site.plan.fleet, site.outside[-1]
+    if not fleet.dns.dnssec:
+        raise NotClaimedError
     wanted: list[tuple[str, str, int, bool, str]] = []
     for host in site.plan.mx_hosts:
         wanted += [("MX hosts", host, 25, True, node.fqdn) for node in site.nodes(Role.MX)]
@@ -110,7 +112,7 @@ def tlsa(site: Site) -> Iterable[Finding]:
 def dnssec(site: Site) -> Iterable[Finding]:
     """Every name of the fleet validates from the root on at an independent resolver."""
     if not site.plan.fleet.dns.dnssec:
-        return
+        raise NotClaimedError
     queries = [(record.name, record.type) for record in site.plan.records]
     queries += [(one.name, one.type) for steering in site.plan.steering for one in steering.sets]
     for outside in site.outside:
@@ -127,7 +129,7 @@ def dnssec(site: Site) -> Iterable[Finding]:
 def delegations(site: Site) -> Iterable[Finding]:
     """The DS in the parent is that of the steering zone's key: two providers, two signers, one chain."""
     if not site.plan.fleet.dns.dnssec:
-        return
+        raise NotClaimedError
     import dns.dnssec
     import dns.name
     import dns.rdata

@@ -10,7 +10,7 @@ from mailinfra import names
 from mailinfra.fleet import Residency, Role
 from mailinfra.plan import NodePlan
 from mailinfra.probe import mail, search
-from mailinfra.probe.row import Claim, Finding, ProbeError, count, listed
+from mailinfra.probe.row import Claim, Finding, NotClaimedError, ProbeError, count, listed
 from mailinfra.probe.site import Site, each
 from mailinfra.sandbox.dns.outside import OutsideHost
 from mailinfra.sandbox.people import Person
@@ -184,7 +184,7 @@ def not_written(site: Site) -> Iterable[Finding]:
     """That no form of the token was written on the foreign node's disk: not while the mail passed (every write is
     watched), not afterwards (files, journal, deleted files that are open)."""
     if site.plan.fleet.residency is not Residency.STRICT:
-        return
+        raise NotClaimedError
     for done in site.once(passages):
         watched = [
             f"{file} while it passed"
@@ -211,7 +211,7 @@ def search_finds(site: Site) -> Iterable[Finding]:
     """That the search and the watch see what is there: planted copies, one deleted at once, and a message for a user
     of the node's own zone, which goes through its queue."""
     if site.plan.fleet.residency is not Residency.STRICT:
-        return
+        raise NotClaimedError
     for done in site.once(passages):
         missing = [form for form in search.FORMS if form not in done.planted]
         if DECOY not in done.watch["hits"]:

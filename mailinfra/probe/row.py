@@ -15,6 +15,10 @@ class ProbeError(Exception):
     """Something could not be measured; the message says what was found instead."""
 
 
+class NotClaimedError(Exception):
+    """The fleet's declaration does not promise it, so there is nothing to prove."""
+
+
 class Stage(IntEnum):
     """When a claim is measured. Those of one stage run side by side; `BESIDE` runs along with `LAST`."""
 
@@ -87,9 +91,14 @@ class Claim:
     stage: Stage = Stage.FIRST
 
     def rows(self, site: "Site") -> list[Row]:
-        """Measure it. Never raises: what cannot be measured is a row that failed, with the reason."""
+        """Measure it. Never raises: what cannot be measured is a row that failed, with the reason.
+
+        No rows where the fleet does not promise it.
+        """
         try:
             findings = list(self.measure(site))
+        except NotClaimedError:
+            return []
         except Exception as error:  # whatever goes wrong in a measurement is its result
             reason = str(error) or type(error).__name__
             if not isinstance(error, ProbeError):
