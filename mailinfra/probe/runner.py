@@ -1,7 +1,7 @@
 """Measures all claims, side by side where they do not disturb each other."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 from mailinfra.console import Progress, Steps
 from mailinfra.probe import failover, leaks, links, publication, relay, residency, signing, steering
@@ -16,6 +16,8 @@ CLAIMS: tuple[Claim, ...] = tuple(
     for claim in group.CLAIMS
 )
 """Every claim, in the table's order."""
+BEAT_SECONDS = 1.0
+"""How often it is told what is still being measured."""
 STEPS = ((Stage.FIRST,), (Stage.BESIDE, Stage.LAST))
 TITLES = {
     Stage.FIRST: "probe: mail, names and links",
@@ -61,8 +63,10 @@ def measure(site: Site, claims: Sequence[Claim], progress: Progress) -> dict[str
     found: dict[str, list[Row]] = {}
     with ThreadPoolExecutor(max_workers=len(claims)) as pool:
         futures = {pool.submit(claim.rows, site): claim for claim in claims}
-        for future in as_completed(futures):
-            found[futures[future].id] = future.result()
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, timeout=BEAT_SECONDS, return_when=FIRST_COMPLETED)
+            found |= {futures[future].id: future.result() for future in done}
             left = [claim.title for claim in claims if claim.id not in found]
             progress(f"{len(found)} of {len(claims)} claims; {left[0] if left else 'done'}")
     return found
