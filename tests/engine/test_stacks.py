@@ -12,7 +12,7 @@ import pytest
 from mailinfra.sandbox.engine import EngineError
 from mailinfra.sandbox.paths import SandboxError
 from mailinfra.sandbox.stack import SandboxStack
-from tests.engine.recorded.make import with_look_ups
+from tests.engine.recorded.make import is_software, with_look_ups
 from tests.fleets import AWS_REGION
 from tests.recorded import ROOT, RecordedSandbox, declare, names
 
@@ -135,7 +135,6 @@ def weights(sandbox: RecordedSandbox) -> set[int]:
 def nothing_is_left(sandbox: RecordedSandbox) -> None:
     """Every cloud is as empty as the real one would be: keys wait for their deletion, Google's stay for ever."""
     assert [zone for zone in sandbox.control.call("dns.status")["zones"] if "life.test" in zone["zone"]] == []
-    assert sandbox.control.call("machines.list") == []
     for region in ("eu-central-1", "eu-west-1", "us-east-1"):
         ec2, kms = sandbox.aws("ec2", region), sandbox.aws("kms", region)
         live = [
@@ -199,7 +198,8 @@ def test_nothing_that_a_release_left_is_replaced(
     state.write_text(json.dumps(left["state"]))
     stack.pulumi("stack", "import", "--file", str(state))
     assert len(stack.resources()) > 500
-    lost = {urn: done for urn, done in stack.changes().items() if done not in {"create", "update"}}
+    changes = {urn: done for urn, done in stack.changes().items() if not is_software(urn)}
+    lost = {urn: done for urn, done in changes.items() if done not in {"create", "update"}}
     assert lost == {}, "an alias is missing, or an input is changed that cannot be changed in place"
 
 
