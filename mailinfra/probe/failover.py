@@ -26,8 +26,10 @@ PAUSE_SECONDS = 0.5
 DRAWS, QUIET_ROUNDS = 4, 10
 """Questions a round, name and family, and how many rounds without a node mean that it is out of the answers: one with
 a tenth of them would be missed by chance in one of 4,000 probes."""
-BEFORE_SECONDS = 3.0
-"""How long mail flows before the kill."""
+BEFORE_MESSAGES = 3
+"""How many messages of each sender are accepted before the kill."""
+READY_SECONDS = 60.0
+"""How long the flow may take to get going."""
 BOOT_SECONDS = 180.0
 """What a machine may take to boot and serve, on a busy host."""
 DRAIN_SECONDS = 60.0
@@ -89,9 +91,11 @@ def outage(site: Site) -> Outage:
     node, mark = victim(site), mail.token()
     steerings = site.plan.steering
     dead = max(map(detection_seconds, steerings))
-    longest = BEFORE_SECONDS + dead + BOOT_SECONDS + dead
+    longest = READY_SECONDS + dead + BOOT_SECONDS + dead
     common = {"watched": list(site.addresses(node.fqdn)), "seconds": longest, "stop": f"{FOLDER}/{mark}.stop"}
+    ready = [f"{FOLDER}/{mark}.{script}" for script in ("answers", "flow")]
     watching = common | {
+        "ready": ready[0],
         "sources": [
             [SERVERS[steering.provider], host] for steering in steerings for host in steering.mx_hosts
         ],
@@ -102,6 +106,8 @@ def outage(site: Site) -> Outage:
 
     def flowing(number: int, outside: OutsideHost) -> dict[str, Any]:
         return common | {
+            "ready": ready[1],
+            "enough": BEFORE_MESSAGES,
             "domain": site.plan.fleet.primary_domain,
             "recipients": [person.address for person in site.people],
             "sender": f"flow@{outside.domain}",
@@ -122,7 +128,7 @@ def outage(site: Site) -> Outage:
             for outside in site.outside
         }
         try:
-            time.sleep(BEFORE_SECONDS)
+            _wait_flowing(site, ready)
             site.control.call("machines.kill", id=site.machine(node), dead_seconds=dead)
             killed = time.time()
             answered = {host: future.result() for host, future in answers.items()}
@@ -132,6 +138,23 @@ def outage(site: Site) -> Outage:
         sent = {host: future.result() for host, future in flows.items()}
     accepted = [entry["id"] for flow in sent.values() for entry in flow["ledger"]]
     return Outage(node, killed, sent, answered, *_collect(site, mark, accepted))
+
+
+def _wait_flowing(site: Site, ready: Sequence[str]) -> None:
+    """Wait until every outside host sends and watches."""
+    look = " && ".join(f"test -e {path}" for path in ready)
+    end = time.monotonic() + READY_SECONDS
+    waiting = list(site.outside)
+    while waiting:
+        looks = [
+            site.control.call("machines.execute", id=outside.id, command=["sh", "-c", look], timeout=10)
+            for outside in waiting
+        ]
+        waiting = [outside for outside, done in zip(waiting, looks, strict=True) if done["code"] != 0]
+        if waiting and time.monotonic() > end:
+            still = ", ".join(outside.id for outside in waiting)
+            raise ProbeError(f"no mail flowed after {READY_SECONDS:g} s from {still}")
+        time.sleep(PAUSE_SECONDS if waiting else 0)
 
 
 def _collect(site: Site, mark: str, accepted: Sequence[str]) -> tuple[list[str], list[str]]:

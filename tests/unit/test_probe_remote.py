@@ -157,6 +157,7 @@ def test_a_node_is_followed_out_of_the_answers_and_back(
     monkeypatch.setattr("dns.query.udp", udp)
     told = {"sources": [["192.0.2.12", "mx1.test"]], "watched": [DEAD], "draws": 1, "pause": 0.001}
     told |= {"quiet_rounds": 4, "seconds": 20, "stop": str(tmp_path / "stop")}
+    told["ready"] = str(tmp_path / "ready")
     (found,) = answers.main(told)
     assert found["left"]
     assert found["ttl"] == 60
@@ -171,6 +172,7 @@ def test_a_node_that_stays_has_not_left(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("dns.query.udp", lambda query, server, timeout: names.message(query))
     told = {"sources": [["192.0.2.12", "mx1.test"]], "watched": [DEAD], "draws": 1, "pause": 0.01}
     told |= {"quiet_rounds": 2, "seconds": 0.2, "stop": str(tmp_path / "stop")}
+    told["ready"] = str(tmp_path / "ready")
     (found,) = answers.main(told)
     assert (found["left"], found["back"]) == (False, None)
 
@@ -210,6 +212,7 @@ def test_a_flow_keeps_a_ledger_of_what_was_accepted(
         told = {"domain": "example.test", "recipients": ["a@example.test", "no@example.test"], "seed": "x",
                 "sender": "flow@outside.test", "token": "t", "interval": 0.05, "seconds": 0.3, "grace": 0.2,
                 "watched": [DEAD], "stop": str(tmp_path / "stop")}  # fmt: skip
+        told |= {"ready": str(tmp_path / "ready"), "enough": 1}
         found = flow.main(told)
     assert found["sent"] >= 3
     assert found["resolved"]

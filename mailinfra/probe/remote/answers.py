@@ -45,20 +45,23 @@ class Host:
 def main(told: dict[str, Any]) -> list[dict[str, Any]]:
     """Ask for `watched` addresses at `sources` (server and name), `draws` times a round and family, a round every
     `pause` seconds, until the node has left every answer that it was in and is back in one, at most for `seconds` or
-    until the file `stop` is there.
+    until the file `stop` is there. The file `ready` is there once all have been asked.
 
     `last` is when it was last answered before it had left, `ttl` the longest TTL of that, `left` whether
     `quiet_rounds` went by without it, `back` when it was answered again. Times are seconds of the host's clock.
     """
     hosts = [Host(server, name) for server, name in told["sources"]]
-    watched, stop = set(told["watched"]), Path(told["stop"])
+    watched, stop, ready = set(told["watched"]), Path(told["stop"]), Path(told["ready"])
+    ready.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + told["seconds"]
     while time.monotonic() < end and not stop.exists():
         began = time.monotonic()
         for host in hosts:
             host.ask(watched, told["draws"], told["quiet_rounds"])
+        ready.touch()
         there = [host for host in hosts if host.last is not None]
         if there and all(host.left for host in there) and any(host.back for host in there):
             break
         time.sleep(max(0.0, told["pause"] - (time.monotonic() - began)))
+    ready.unlink(missing_ok=True)
     return [{"host": h.name, "last": h.last, "ttl": h.ttl, "left": h.left, "back": h.back} for h in hosts]

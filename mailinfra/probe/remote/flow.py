@@ -78,6 +78,8 @@ class Flow:
                 return False
             with self.lock:
                 self.accepted.append({"id": number, "at": time.time(), "address": address, "to": recipient})
+                if len(self.accepted) == self.told["enough"]:
+                    Path(self.told["ready"]).touch()
             return True
         except (OSError, smtplib.SMTPException):
             if sent:
@@ -105,7 +107,8 @@ class Flow:
 
 
 def main(told: dict[str, Any]) -> dict[str, Any]:
-    """Send a message every `interval` seconds until the file `stop` is there, at most for `seconds`.
+    """Send a message every `interval` seconds until the file `stop` is there, at most for `seconds`. When `enough`
+    have been accepted, the file `ready` is there.
 
     `ledger` says of every message who accepted it when; `cut` are tries that ended within the message, `failed`
     what nobody took, `resolved` says when the resolver gave one of the `watched` addresses. Times are seconds of the
@@ -122,7 +125,8 @@ def main(told: dict[str, Any]) -> dict[str, Any]:
             number += 1
             following += told["interval"]
             time.sleep(max(0.0, following - time.monotonic()))
-    flow.stop.unlink(missing_ok=True)
+    for file in (flow.stop, Path(told["ready"])):
+        file.unlink(missing_ok=True)
     return {
         "sent": number,
         "ledger": flow.accepted,
