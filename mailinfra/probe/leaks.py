@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,6 @@ JOURNAL = ("journalctl", "--all", "--quiet", "--output=cat")
 class Searched:
     """What a search of one kind of place found. `amount` is how much was looked through, in bytes."""
 
-    place: str
     amount: int
     found: list[str]
 
@@ -68,7 +68,7 @@ def in_state(site: Site, plant: bytes = b"", also: Iterable[int] = ()) -> Search
     known = [*moduli(site), *also]
     data = site.once(_state)
     found = keys.find_wrapped(data + plant, known)
-    return Searched("state", len(data), _told("the state", found, known))
+    return Searched(len(data), _told("the state", found, known))
 
 
 def in_user_data(site: Site, plant: bytes = b"", also: Iterable[int] = ()) -> Searched:
@@ -78,63 +78,61 @@ def in_user_data(site: Site, plant: bytes = b"", also: Iterable[int] = ()) -> Se
     for machine, data in site.once(_user_data).items():
         amount += len(data)
         found += _told(machine, keys.find_wrapped(data + plant, known), known)
-    return Searched("user-data", amount, found)
+    return Searched(amount, found)
 
 
-def _in_files(places: Iterable[Path], known: list[int], what: str) -> Searched:
+def _in_files(places: Iterable[Path], known: list[int]) -> Searched:
     found, amount = [], 0
     for file, data in search.pieces(places):
         amount += len(data)
         found += _told(str(file), keys.find(data, known), known)
-    return Searched(what, amount, found)
+    return Searched(amount, found)
 
 
 def on_disks(site: Site) -> Searched:
     """All that every node has on its own disks."""
     known = moduli(site)
     places = [place for node in site.plan.nodes for place in site.folders(site.machine(node))]
-    return _in_files(places, known, "disks")
+    return _in_files(places, known)
 
 
 def in_logs(site: Site) -> Searched:
-    """The engine's, the daemon's and the consoles' logs, and every node's journal."""
+    """The engine's, the daemon's and the consoles' logs, and every node's journal, after mail has been signed."""
+    with suppress(Exception):  # that is another claim's affair
+        site.once(signing.submissions)
     known = moduli(site)
-    files = _in_files(_logs(site), known, "logs")
+    files = _in_files(_logs(site), known)
 
     def journal(machine: str) -> tuple[int, list[str]]:
         text = site.shell(machine, *JOURNAL).encode()
         return len(text), _told(f"the journal of {machine}", keys.find(text, known), known)
 
-    running = [
-        machine["id"]
-        for machine in site.control.call("machines.list")
-        if machine["state"] == "running" and machine["id"] in site.machines.values()
-    ]
-    journals = each(journal, running, parallel=2)
+    journals = each(journal, [site.machine(node) for node in site.plan.nodes], parallel=2)
     amount = files.amount + sum(size for size, _ in journals)
-    return Searched("logs", amount, files.found + [item for _, found in journals for item in found])
+    return Searched(amount, files.found + [item for _, found in journals for item in found])
 
 
 PLACES: tuple[tuple[str, Callable[[Site], Searched]], ...] = (
     ("state", in_state),
     ("user-data", in_user_data),
     ("nodes' disks", on_disks),
-    ("logs", in_logs),
 )
 
 
 def no_private_key(site: Site) -> Iterable[Finding]:
     """No RSA private key at all in any of the places: the nodes' own TLS keys are elliptic."""
-    for name, look in PLACES:
-        done = look(site)
-        yield Finding(
-            not done.found and done.amount > 0,
-            len(done.found),
-            0,
-            "private keys",
-            name,
-            listed(done.found) or f"{done.amount / 1e6:.1f} MB searched",
-        )
+    return [_judge(name, look(site)) for name, look in PLACES]
+
+
+def no_key_in_logs(site: Site) -> Iterable[Finding]:
+    """Nor in a log. Apart, because a machine that dies loses its journal."""
+    yield _judge("logs", in_logs(site))
+
+
+def _judge(place: str, done: Searched) -> Finding:
+    detail = listed(done.found) or f"{done.amount / 1e6:.1f} MB searched"
+    clean = not done.found and done.amount > 0
+    return Finding(clean, len(done.found), 0, "private keys", place, detail)
 
 
 def planted_forms(key: rsa.RSAPrivateKey) -> dict[str, bytes]:
@@ -210,5 +208,6 @@ def as_texts(forms: dict[str, bytes]) -> dict[str, bytes]:
 
 CLAIMS = (
     Claim("leaks.none", "No private DKIM key", ("R20",), no_private_key, Stage.BESIDE),
+    Claim("leaks.logs", "No private DKIM key", ("R20",), no_key_in_logs),
     Claim("leaks.control", "A planted key is found by the same search", ("R20",), search_finds, Stage.BESIDE),
 )

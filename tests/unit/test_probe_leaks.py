@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from mailinfra.probe import leaks, signing
-from mailinfra.probe.row import ProbeError
+from mailinfra.probe.row import Finding, ProbeError
 from mailinfra.probe.signing import PublicKey
 from mailinfra.probe.site import Site
 from tests.probe_helpers import Made
@@ -51,8 +51,12 @@ def places(found: Any) -> dict[str, bool]:
     return {finding.subject: finding.ok for finding in found}
 
 
+def everywhere(made: Site) -> list[Finding]:
+    return [*leaks.no_private_key(made), *leaks.no_key_in_logs(made)]
+
+
 def test_clean_places_are_clean(tmp_path: Path) -> None:
-    assert places(leaks.no_private_key(site(tmp_path))) == {
+    assert places(everywhere(site(tmp_path))) == {
         "state": True, "user-data": True, "nodes' disks": True, "logs": True,
     }  # fmt: skip
 
@@ -67,7 +71,7 @@ def test_clean_places_are_clean(tmp_path: Path) -> None:
     ],
 )
 def test_a_key_is_found_where_it_leaked(tmp_path: Path, where: str, put: dict[str, Any]) -> None:
-    findings = list(leaks.no_private_key(site(tmp_path, **put)))
+    findings = everywhere(site(tmp_path, **put))
     assert [name for name, ok in places(findings).items() if not ok] == [where]
     detail = next(finding.detail for finding in findings if not finding.ok)
     assert "a DKIM key as" in detail
@@ -79,7 +83,7 @@ def test_a_key_on_a_disk_is_found_with_its_file(tmp_path: Path) -> None:
     made = site(tmp_path)
     machine = made.machine(made.plan.nodes[3])
     (tmp_path / "machines" / machine / "disk" / "upper" / "leak").write_text(PEM)
-    findings = list(leaks.no_private_key(made))
+    findings = everywhere(made)
     assert [name for name, ok in places(findings).items() if not ok] == ["nodes' disks"]
     assert f"{machine}/disk/upper/leak" in next(finding.detail for finding in findings if not finding.ok)
 
@@ -90,7 +94,7 @@ def test_a_foreign_rsa_key_is_a_failure_too(tmp_path: Path) -> None:
     text = other.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "logs").mkdir(exist_ok=True)
     (tmp_path / "logs" / "a.log").write_bytes(text)
-    finding = next(f for f in leaks.no_private_key(made) if not f.ok)
+    finding = next(f for f in everywhere(made) if not f.ok)
     assert (finding.subject, finding.measured) == ("logs", 1)
     assert "an RSA key as DER" in finding.detail
 
