@@ -118,7 +118,7 @@ class AwsCloud(Cloud):
                     endpoint_url=moto_endpoint(self.paths),
                     aws_access_key_id="sandbox",
                     aws_secret_access_key="sandbox",  # noqa: S106
-                    config=Config(retries={"max_attempts": 3}, max_pool_connections=32),
+                    config=Config(retries={"max_attempts": 3}, max_pool_connections=32, read_timeout=180),
                 )
             return self._clients[key]
 

@@ -111,8 +111,16 @@ def records_of(api: Any, zone: str) -> list[Object]:
 
 
 def _change_record(api: Any, zone: str, action: str, record: Object) -> None:
+    from botocore.exceptions import ClientError
+
     batch = {"Changes": [{"Action": action, "ResourceRecordSet": record}]}
-    api.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)
+    try:
+        api.change_resource_record_sets(HostedZoneId=zone, ChangeBatch=batch)
+    except ClientError as error:
+        # The client asks again when an answer is lost; then what it asked for may be there already, and be its own.
+        retried = error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
+        if not (retried and action == "CREATE" and "already exists" in str(error)):
+            raise
 
 
 _POLICIES = (
