@@ -72,4 +72,4 @@ lock: $(VENV)/.installed ## Resolve the dependencies anew into requirements.lock
 		--generate-hashes --no-annotate --no-header --upgrade -o requirements.lock
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@tools.venv.sh $(PYTHON) $(VENV)
+	@tools/venv.sh $(PYTHON) $(VENV)
