@@ -126,9 +126,7 @@ def postfix(folder: Path, names: Sequence[str]) -> Iterator[Postfix]:
         until = time.monotonic() + 30
         while not all(path.exists() for path in ready):
             log = folder / "upper/var/log/mail.log"
-            assert process.poll() is None, (
-                f"Postfix ended: {log.read_text() if log.exists() else command}"
-            )
+            assert process.poll() is None, f"Postfix ended: {log.read_text() if log.exists() else command}"
             assert time.monotonic() < until, "Postfix does not start"
             time.sleep(0.05)
         child = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
