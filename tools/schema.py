@@ -1,27 +1,27 @@
-"""Writes the component package's schema: `python -m tools.schema`. A test compares it with what the engine gets."""
+"""Writes the component package's schema as the engine gets it: `python -m tools.schema`. A test compares the two."""
 
 import json
-import runpy
+import os
 import sys
-from importlib.metadata import version
+import tempfile
 from pathlib import Path
 
-from pulumi.provider.experimental.component import ComponentProvider
+from mailinfra.sandbox.engine import Engine, console, ensure_engine
 
 PACKAGE = Path(__file__).resolve().parent.parent / "components"
 SCHEMA = PACKAGE / "schema.json"
 
 
-def schema() -> str:
+def schema(engine: Engine) -> str:
     """The schema as text, in the form in which it is committed."""
-    sys.path.insert(0, str(PACKAGE))
-    try:
-        components = runpy.run_path(str(PACKAGE / "__main__.py"), run_name="components")["COMPONENTS"]
-    finally:
-        sys.path.remove(str(PACKAGE))
-    provider = ComponentProvider(components, "mailinfra", version=version("mailinfra"))
-    return json.dumps(json.loads(provider.schema), indent=2, sort_keys=True) + "\n"
+    with tempfile.TemporaryDirectory() as folder:
+        environment = engine.env(Path(folder) / "home", Path(folder))
+        served = engine.run(
+            ["package", "get-schema", os.fspath(PACKAGE)], env=environment, cwd=PACKAGE
+        ).stdout
+    return json.dumps(json.loads(served), indent=2, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
-    SCHEMA.write_text(schema())
+    progress, interval = console(sys.stderr)
+    SCHEMA.write_text(schema(ensure_engine(progress, interval=interval)))

@@ -33,8 +33,8 @@ def test_the_committed_schema_is_the_one_that_the_engine_gets(
     }
 
 
-def test_the_committed_schema_is_the_one_that_the_tool_writes() -> None:
-    assert SCHEMA.read_text() == schema()
+def test_the_committed_schema_is_the_one_that_the_tool_writes(engine: Engine) -> None:
+    assert SCHEMA.read_text() == schema(engine)
 
 
 def test_every_input_and_output_of_a_component_is_described() -> None:

@@ -171,7 +171,7 @@ def test_a_mistake_in_the_config_is_told_by_its_places(
         stack.pulumi("preview")
     said = str(raised.value)
     assert "problems in the fleet's config" in said
-    assert "regions[1].zone: found 'mars'; allowed: eu" in said
+    assert "regions[1].zone: found 'mars'; allowed: a zone of the fleet: eu" in said
     assert "mx.policy: found 'fastest'; allowed:" in said
     assert "Traceback" not in said
     assert 'File "' not in said

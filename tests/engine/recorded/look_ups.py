@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
-from pulumi.runtime.proto import provider_pb2
+from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import get_monitor
 
 KEPT = Path(os.environ["LOOK_UPS"])
@@ -27,7 +27,7 @@ def invoke(request: Any) -> Any:
     if replay:
         if question not in answers:
             raise KeyError(f"no answer is recorded to {question}")
-        return ParseDict({"return": answers[question]}, provider_pb2.InvokeResponse())
+        return ParseDict({"return": answers[question]}, resource_pb2.ResourceInvokeResponse())
     response = ask(request)
     answers[question] = MessageToDict(getattr(response, "return"))
     KEPT.write_text(json.dumps(answers))
