@@ -14,6 +14,7 @@ The nodes' addresses are not known here: members name hosts.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -202,9 +203,12 @@ def mx_nodes(fleet: Fleet, region: Region) -> tuple[str, ...]:
 
 
 def clouddns_probe(fleet: Fleet) -> CloudDnsProbe:
-    """The health check of a Cloud DNS zone: probes from outside come every 30 seconds at the fastest."""
-    interval = max(fleet.mx.health.interval_seconds, CLOUD_DNS_MIN_INTERVAL)
-    return CloudDnsProbe(SMTP_PORT, interval, 10, fleet.mx.health.failures, CLOUD_DNS_HEALTH_SOURCES)
+    """The health check of a Cloud DNS zone. Probes from outside come every 30 seconds at the fastest, from three
+    places, so there are as many as fit the time in which the fleet wants a dead server found."""
+    health = fleet.mx.health
+    interval = max(health.interval_seconds, CLOUD_DNS_MIN_INTERVAL)
+    failures = max(1, math.ceil(health.interval_seconds * health.failures / interval))
+    return CloudDnsProbe(SMTP_PORT, interval, 10, failures, CLOUD_DNS_HEALTH_SOURCES)
 
 
 def steering(fleet: Fleet, places: Places = PLACES) -> tuple[SteeringPlan, ...]:

@@ -229,6 +229,13 @@ def test_probes_are_what_the_providers_offer() -> None:
     one = fleet(mx={"health": {"interval_seconds": 10, "failures": 2}})
     assert {probe.interval_seconds for probe in _route53(one).probes} == {10}
     assert clouddns_probe(one).interval_seconds == 30
+    detection = {
+        (interval, failures): clouddns_probe(
+            fleet(mx={"health": {"interval_seconds": interval, "failures": failures}})
+        ).failures
+        for interval, failures in ((10, 2), (10, 3), (10, 4), (30, 3))
+    }
+    assert detection == {(10, 2): 1, (10, 3): 1, (10, 4): 2, (30, 3): 3}
     assert _clouddns(one).clouddns_probe == clouddns_probe(one)
     assert _route53(one).clouddns_probe is None
     assert len({probe.key for probe in _route53(one).probes}) == len(_route53(one).probes) == 8
