@@ -170,11 +170,12 @@ def kms_signs_digests() -> None:
 def record_sets_by_identity() -> None:
     """Make moto's Route 53 tell record sets apart by name, type and set identifier together.
 
-    It deletes by the set identifier alone, whatever the name, and creates what exists already.
+    It deletes by the set identifier alone, whatever the name, creates what exists already, and refuses to create
+    again what was deleted.
     https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
     """
     from moto.route53.exceptions import ResourceRecordAlreadyExists
-    from moto.route53.models import FakeZone, Route53Backend
+    from moto.route53.models import ChangeList, FakeZone, Route53Backend
 
     original = Route53Backend.change_resource_record_sets
     lock = threading.Lock()
@@ -201,7 +202,12 @@ def record_sets_by_identity() -> None:
     def nothing(self: Any, _: Any) -> None:
         """`change` deletes."""
 
+    def never(self: Any, _: Any) -> bool:
+        """What was created once may be created again; `change` says what is there."""
+        return False
+
     for owner, name, function in (
+        (ChangeList, "__contains__", never),
         (Route53Backend, "change_resource_record_sets", change),
         (FakeZone, "delete_rrset_by_id", nothing),
         (FakeZone, "delete_rrset", nothing),
