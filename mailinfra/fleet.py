@@ -247,8 +247,8 @@ class HealthCheck(Model):
     interval_seconds: Annotated[int, _one_of(*HEALTH_INTERVALS), Words("10 or 30")] = 10
     """Seconds between two probes: 10 or 30 (what Route 53 offers)."""
     failures: int = Field(default=3, ge=1, le=10)
-    """Failed probes in a row until the server leaves the answer. Cloud DNS probes every 30 seconds at the fastest: there
-    it is as many as fit the same time."""
+    """Failed probes in a row until the server leaves the answer. Cloud DNS probes every 30 seconds at the
+    fastest: there it is as many as fit the same time."""
 
 
 class Mx(Model):
