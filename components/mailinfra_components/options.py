@@ -44,14 +44,12 @@ def children(
     depends_on: Sequence[pulumi.Resource] = (),
     ignore_changes: Sequence[str] = (),
     delete_before_replace: bool | None = None,
-    replace_on_changes: Sequence[str] = (),
 ) -> pulumi.ResourceOptions:
     """Options of a component's child. Provider and `protect` are inherited from the parent."""
     return pulumi.ResourceOptions(
         parent=parent,
         depends_on=list(depends_on),
         ignore_changes=list(ignore_changes),
-        replace_on_changes=list(replace_on_changes),
         delete_before_replace=delete_before_replace,
     )
 

@@ -97,7 +97,7 @@ class MxRouting(pulumi.ComponentResource):
                 set_identifier=item.set_identifier,
                 **route53_answer(item, zone, checks, addresses),
                 **route53_policy(item),
-                opts=children(self, depends_on=targets, ignore_changes=CONTROLLED),
+                opts=children(self, depends_on=targets),
             )
             made.setdefault(item.name, []).append(record)
 
@@ -151,8 +151,6 @@ class MxRouting(pulumi.ComponentResource):
 
 FAMILY = {"A": "ipv4", "AAAA": "ipv6"}
 """Record type to the key of its address."""
-CONTROLLED: list[str] = []
-"""Inputs that a controller owns once the record exists (dynamic MX, R12): none yet."""
 
 
 def route53_answer(
