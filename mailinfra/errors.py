@@ -22,8 +22,8 @@ class Problem:
 class ConfigError(ValueError):
     """The input is refused. Carries every problem found, not only the first."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], where: str = "the fleet's config") -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        head = f"{count} problem{'s' if count != 1 else ''} in the fleet's config:"
+        head = f"{count} problem{'s' if count != 1 else ''} in {where}:"
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))

@@ -1,0 +1,189 @@
+"""What is judged: a stack's resources, from wherever they come (the engine, a state, a preview, a program)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from mailinfra_policy import values
+from mailinfra_policy.values import UNKNOWN, Value
+
+# The properties under which a cloud or an SDK hands a resource to another one.
+IDENTITIES = (
+    "arn",
+    "selfLink",
+    "name",
+    "bucket",
+    "keyId",
+    "email",
+    "url",
+    "uri",
+    "zoneId",
+    "member",
+    "allocationId",
+    "qualifiedArn",
+    "dnsName",
+)
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The provider that a resource is made with: its type (`pulumi:providers:aws`) and its inputs."""
+
+    type: str
+    props: Mapping[str, Value] = field(default_factory=dict)
+    name: str = "default"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A line of the program."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource as declared.
+
+    `type` is the SDK's token (`aws:s3/bucket:Bucket`), `props` its inputs with the SDK's camelCase names, `outputs`
+    what is known of the rest, `property_dependencies` the URNs that each input was made from.
+    """
+
+    urn: str
+    type: str
+    name: str
+    props: Mapping[str, Value]
+    id: Value = None
+    outputs: Mapping[str, Value] = field(default_factory=dict)
+    provider: Provider | None = None
+    parent: str = ""
+    dependencies: tuple[str, ...] = ()
+    property_dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    protect: bool = False
+    source: Source | None = None
+
+    @property
+    def cloud(self) -> str:
+        """The package of its type: `aws`, `gcp`, `cloudflare`, `pulumi`, or another one."""
+        return self.type.split(":", 1)[0]
+
+    def get(self, path: str) -> Value:
+        """The input at a path such as `versioning.enabled`: None where nothing is, else maybe `UNKNOWN`."""
+        return values.get(self.props, path)
+
+    def each(self, path: str) -> Iterator[tuple[str, Value]]:
+        """Every input at a path with `[*]`, with its concrete path."""
+        return values.each(self.props, path)
+
+    @cached_property
+    def tags(self) -> Mapping[str, Value]:
+        """Its tags (AWS) or labels (GCP), those that the provider adds to all its resources included.
+
+        Where the whole map is unknown, the map has one entry: `*` is `UNKNOWN`.
+        """
+        found: dict[str, Value] = {}
+        provider = self.provider.props if self.provider else {}
+        for more in (
+            values.get(provider, "defaultTags.tags"),
+            provider.get("defaultLabels"),
+            *(self.props.get(name) for name in ("tags", "labels", "userLabels", "resourceLabels")),
+        ):
+            if more is UNKNOWN:
+                found["*"] = UNKNOWN
+            elif isinstance(more, Mapping):
+                found.update(more)
+        return found
+
+    def tag(self, key: str) -> Value:
+        """One tag's value; None where it has none, `UNKNOWN` where it may have one that is not known."""
+        return self.tags.get(key, self.tags.get("*"))
+
+    def __hash__(self) -> int:
+        return hash(self.urn)
+
+
+class Stack:
+    """A stack's resources and how they refer to one another.
+
+    Under the engine's resource checks this holds what was registered so far: parents and dependencies come first.
+    """
+
+    def __init__(self, resources: Iterable[Resource] = ()) -> None:
+        self.resources: list[Resource] = []
+        self._by_urn: dict[str, Resource] = {}
+        self._by_type: dict[str, list[Resource]] = {}
+        for resource in resources:
+            self.add(resource)
+
+    def add(self, resource: Resource) -> None:
+        """Take one more resource in; one with the same URN takes the place of the older one."""
+        older = self._by_urn.get(resource.urn)
+        if older is not None:
+            self.resources.remove(older)
+            self._by_type[older.type].remove(older)
+        self._by_urn[resource.urn] = resource
+        self.resources.append(resource)
+        self._by_type.setdefault(resource.type, []).append(resource)
+        self.__dict__.pop("_by_identity", None)
+
+    def of(self, *types: str) -> list[Resource]:
+        """The resources of some types, in the order of registration within each type."""
+        return [resource for token in types for resource in self._by_type.get(token, [])]
+
+    def find(self, urn: str) -> Resource | None:
+        """The resource with a URN."""
+        return self._by_urn.get(urn)
+
+    def ancestors(self, resource: Resource) -> Iterator[Resource]:
+        """Its parent, that one's parent, and so on."""
+        seen = {resource.urn}
+        above = self._by_urn.get(resource.parent)
+        while above is not None and above.urn not in seen:
+            seen.add(above.urn)
+            yield above
+            above = self._by_urn.get(above.parent)
+
+    def referred(self, resource: Resource, path: str, *types: str) -> list[Resource]:
+        """The resources (of some types, or of any) that an input refers to.
+
+        By value where the value is known (an id, ARN, link or name of a resource of this stack), else by what the
+        input was made from. A reference to something outside the stack gives an empty list.
+        """
+        value = resource.get(path)
+        if value is not UNKNOWN:
+            texts = value if isinstance(value, list) else [value]
+            found = [
+                other
+                for text in texts
+                if isinstance(text, str)
+                for other in self._by_identity.get(text, [])
+                if not types or other.type in types
+            ]
+            if found or values.known(value):
+                return list(dict.fromkeys(other for other in found if other.urn != resource.urn))
+        top = str(path.split(".", 1)[0].split("[", 1)[0])
+        sources = (self._by_urn.get(urn) for urn in resource.property_dependencies.get(top, ()))
+        return [other for other in sources if other is not None and (not types or other.type in types)]
+
+    def referring(self, target: Resource, path: str, *types: str) -> list[Resource]:
+        """The resources of some types whose input at `path` refers to the target."""
+        return [other for other in self.of(*types) if target in self.referred(other, path, target.type)]
+
+    @cached_property
+    def _by_identity(self) -> dict[str, list[Resource]]:
+        found: dict[str, list[Resource]] = {}
+        for resource in self.resources:
+            texts = {resource.id}
+            for name in IDENTITIES:
+                texts.add(_text(resource.outputs.get(name)))
+                texts.add(_text(resource.props.get(name)))
+            for text in texts:
+                if isinstance(text, str) and text:
+                    found.setdefault(text, []).append(resource)
+        return found
+
+
+def _text(value: Any) -> Any:
+    return value if isinstance(value, str) else None
