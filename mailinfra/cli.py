@@ -34,9 +34,9 @@ def sandbox_up(name: Name = "sandbox", project: Project = Path(), stack: Stack =
 
     steps = Steps()
     sandbox = lifecycle.up(Paths.of(name), project.resolve(), stack, steps)
-    steps.say(
-        f"{len(sandbox.plan.nodes)} nodes serve {', '.join(sandbox.plan.fleet.domains)} ({steps.seconds:.0f} s)"
-    )
+    nodes, domains = len(sandbox.plan.nodes), ", ".join(sandbox.plan.fleet.domains)
+    verb = "serve" if sandbox.booted else "are recorded, not booted, for"
+    steps.say(f"{nodes} nodes {verb} {domains} ({steps.seconds:.0f} s)")
 
 
 @sandbox_app.command("down")

@@ -44,7 +44,7 @@ def run(sandbox: Sandbox, steps: Steps, only: Sequence[str] | None = None) -> li
     """
     claims = chosen(only)
     site = Site(sandbox)
-    if not site.control.call("status")["machines_booted"]:
+    if not sandbox.booted:
         raise SandboxError("servers are only recorded here, not booted, so there is nothing to measure")
     found: dict[str, list[Row]] = {}
     with steps.step("probe: outside hosts"):

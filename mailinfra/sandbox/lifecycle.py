@@ -37,6 +37,11 @@ class Sandbox:
     plan: FleetPlan
 
     @property
+    def booted(self) -> bool:
+        """Whether servers are booted here; without root, or not on Linux, they are only recorded."""
+        return bool(self.control.call("status")["machines_booted"])
+
+    @property
     def people_file(self) -> Path:
         """Where the sandbox's users are kept (0600)."""
         return self.paths.state / "people.json"

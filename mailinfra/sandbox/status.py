@@ -24,6 +24,9 @@ NOT_ENFORCED = frozenset(
     }
 )
 """Types that the emulated cloud takes and gives back, and that nothing obeys: they count as recorded."""
+NEED_NO_MACHINES = frozenset({"aws:kms", "aws:s3", "gcp:kms", "gcp:storage"})
+"""Modules that act by themselves; everything else needs booted machines: the servers and their network, the name
+servers, the identities that only servers use."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,24 @@ class TypeRow:
 
 @dataclass(frozen=True)
 class SandboxStatus:
-    """The whole picture."""
+    """The whole picture. `booted` is false where servers are only recorded (no root, no Linux)."""
 
+    booted: bool
     machines: tuple[MachineRow, ...]
     types: tuple[TypeRow, ...]
 
     @property
     def healthy(self) -> bool:
-        """Whether every machine runs and serves."""
-        return all(machine.state == "running" and not machine.health for machine in self.machines)
+        """Whether there are machines, and every one runs and serves."""
+        return self.booted and all(
+            machine.state == "running" and not machine.health for machine in self.machines
+        )
 
 
 def collect(sandbox: Sandbox) -> SandboxStatus:
     """Look at everything now."""
-    wrong = unhealthy(sandbox)
+    seen, booted = sandbox.control.call("status"), sandbox.booted
+    wrong = unhealthy(sandbox) if booted else {}
     names = {node.address.private_ipv4: node.fqdn for node in sandbox.plan.nodes}
     machines = tuple(
         MachineRow(
@@ -75,17 +82,18 @@ def collect(sandbox: Sandbox) -> SandboxStatus:
             address=machine["public_ipv4"] or machine["private_ipv4"],
             boots=machine["boots"],
         )
-        for machine in sorted(
-            sandbox.control.call("status")["machines"], key=lambda m: (m["kind"], m["hostname"])
-        )
+        for machine in sorted(seen["machines"], key=lambda m: (m["kind"], m["hostname"]))
     )
-    return SandboxStatus(machines, resource_types(sandbox.stack.state(), live_types(sandbox.paths)))
+    return SandboxStatus(
+        booted, machines, resource_types(sandbox.stack.state(), live_types(sandbox.paths, booted=booted))
+    )
 
 
-def live_types(paths: Paths) -> frozenset[str]:
-    """The resource types that something stands behind."""
+def live_types(paths: Paths, *, booted: bool) -> frozenset[str]:
+    """The resource types that something stands behind, with machines booted or without."""
     clouds = [import_module(f"mailinfra.sandbox.providers.{cloud}").cloud(paths) for cloud in CLOUDS]
-    return frozenset(token for cloud in clouds for token in cloud.adapters) - NOT_ENFORCED
+    found = frozenset(token for cloud in clouds for token in cloud.adapters) - NOT_ENFORCED
+    return found if booted else frozenset(t for t in found if t.split("/")[0] in NEED_NO_MACHINES)
 
 
 def resource_types(state: dict[str, Any], live: Collection[str]) -> tuple[TypeRow, ...]:
@@ -115,7 +123,10 @@ def show(status: SandboxStatus, console: Console, *, as_json: bool) -> None:
             machine.address,
             str(machine.boots),
         )
-    console.print(table)
+    if status.booted:
+        console.print(table)
+    else:
+        console.print("No servers are booted here: they are recorded, and so is all that needs them.")
     types = Table("resource type", "number", "in the sandbox", title="Resources", title_justify="left")
     for row in status.types:
         types.add_row(
