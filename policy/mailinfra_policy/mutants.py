@@ -71,10 +71,14 @@ def _names(resource: Resource | None, path: str, mutant: Mutant) -> bool:
 
 def _of_guard(stack: Stack, rule: Rule, resource: Resource, guard: Guard) -> Iterator[Mutant]:
     if not guard.path:
+        if guard.when and not guard.when(resource, None):
+            return
         others = [other for other in stack.resources if other.urn != resource.urn]
         yield Mutant(rule, resource, "", "taken away", Stack(others))
         return
     for path, value in each(resource.props, guard.path):
+        if guard.when and not guard.when(resource, value):
+            continue
         changes: list[tuple[str, Value]] = []
         if guard.needed and value is not None:
             changes.append(("taken away", None))

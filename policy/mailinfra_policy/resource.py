@@ -1,9 +1,9 @@
 """What is judged: a stack's resources, from wherever they come (the engine, a state, a preview, a program)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from mailinfra_policy import values
 from mailinfra_policy.values import UNKNOWN, Value
@@ -24,6 +24,9 @@ IDENTITIES = (
     "qualifiedArn",
     "dnsName",
 )
+
+
+Derived = TypeVar("Derived")
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Stack:
         self.resources: list[Resource] = []
         self._by_urn: dict[str, Resource] = {}
         self._by_type: dict[str, list[Resource]] = {}
+        self._derived: dict[Any, Any] = {}
         for resource in resources:
             self.add(resource)
 
@@ -127,6 +131,7 @@ class Stack:
         self.resources.append(resource)
         self._by_type.setdefault(resource.type, []).append(resource)
         self.__dict__.pop("_by_identity", None)
+        self._derived.clear()
 
     def of(self, *types: str) -> list[Resource]:
         """The resources of some types, in the order of registration within each type."""
@@ -135,6 +140,12 @@ class Stack:
     def find(self, urn: str) -> Resource | None:
         """The resource with a URN."""
         return self._by_urn.get(urn)
+
+    def derived(self, make: Callable[["Stack"], Derived]) -> Derived:
+        """What `make` reads out of the stack: made once, until another resource is taken in."""
+        if make not in self._derived:
+            self._derived[make] = make(self)
+        return cast(Derived, self._derived[make])
 
     def ancestors(self, resource: Resource) -> Iterator[Resource]:
         """Its parent, that one's parent, and so on."""

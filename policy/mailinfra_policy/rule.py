@@ -68,13 +68,15 @@ class Guard:
 
     `path` as in `values.each`, empty for the resource's very existence; `wrong` are values that must be refused, each a
     value or a function from the present value to a wrong one; `needed`: it must be refused when it is missing too.
-    `opaque`: it may be unknown (the rule looks only at whether it is there).
+    `opaque`: it may be unknown (the rule looks only at whether it is there). `when` says of which resources, by the
+    resource and the value at the path (None for the existence), where the rule looks only at some of a type.
     """
 
     path: str
     wrong: tuple[Any, ...] = ()
     needed: bool = True
     opaque: bool = False
+    when: Callable[[Resource, Any], bool] | None = None
 
 
 ResourceJudge = Callable[[Resource, Context], Iterable[Finding]]
