@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from mailinfra.sandbox import disks, network, rootfs, setup
 from mailinfra.sandbox.context import Context, Method, Service, StateFile
@@ -31,7 +31,7 @@ from mailinfra.sandbox.control import (
 )
 from mailinfra.sandbox.machine import NotRunningError, cgroups, clean_up_machine
 from mailinfra.sandbox.metadata import Caller, MetadataService
-from mailinfra.sandbox.model import FirewallRule, MachineSpec
+from mailinfra.sandbox.model import FirewallRule, ImageName, MachineSpec
 from mailinfra.sandbox.paths import DEFAULT_NAME, Paths, SandboxError, file_lock
 from mailinfra.sandbox.pki import Authority
 from mailinfra.sandbox.processes import Process
@@ -39,6 +39,7 @@ from mailinfra.sandbox.supervisor import MachineExists, NoSuchMachine, Superviso
 
 SERVICES = {
     "dns": "mailinfra.sandbox.dns.service",
+    "debian": "mailinfra.sandbox.debian",
     "aws": "mailinfra.sandbox.aws.service",
     "gcp": "mailinfra.sandbox.gcp.service",
 }
@@ -72,6 +73,8 @@ class Cloud:
         base_files: dict[str, Any] = {}
         if with_machines:
             node = _layers(paths, "node")
+            # For the life of this process: who makes images of other recipes removes those that nobody uses.
+            rootfs.hold(_layers(paths, "internet"))
             state = StateFile(paths.folder("services") / "network.json")
             self._network = network.Network(paths.id, node[-1], state)
             self._supervisor = Supervisor(
@@ -184,7 +187,7 @@ def _stand(supervisor: Supervisor, spec: MachineSpec) -> None:
         supervisor.create(spec)
 
 
-def _layers(paths: Paths, image: Literal["node", "internet"]) -> tuple[Path, ...]:
+def _layers(paths: Paths, image: ImageName) -> tuple[Path, ...]:
     """An image that `up` has made. The daemon never makes one: that takes minutes."""
     layers = rootfs.cached(image, paths.cache)
     if layers is None:
@@ -257,6 +260,10 @@ def _machine_methods(supervisor: Supervisor) -> dict[str, Method]:
         with _translated():
             supervisor.kill(id, dead_seconds)
 
+    def restart(id: str) -> None:
+        with _translated():
+            supervisor.restart(id)
+
     def execute(id: str, command: list[str], timeout: float = 60, stdin: str = "") -> dict[str, Any]:
         with _translated():
             return supervisor.execute(
@@ -278,6 +285,7 @@ def _machine_methods(supervisor: Supervisor) -> dict[str, Method]:
         "machines.get": get,
         "machines.list": statuses,
         "machines.kill": kill,
+        "machines.restart": restart,
         "machines.execute": execute,
         "machines.wait": wait,
         "machines.delete_volume": delete_volume,

@@ -170,12 +170,22 @@ class Machine:
         for volume, name in self.spec.volumes.items():
             file = files[volume]
             if name.startswith("/dev/"):
-                disks.make_volume(file)
+                disks.make_volume(file, self._volume_size(volume))
                 binds.append(f"--bind={disks.attach_loop(file)}:{name}")
             else:
                 file.mkdir(mode=0o755, parents=True, exist_ok=True)
                 binds.append(f"--bind={file}:{name}")
         return binds
+
+    def _volume_size(self, volume: str) -> int:
+        return self.spec.volume_bytes.get(volume, disks.VOLUME_BYTES)
+
+    def grow_volumes(self) -> None:
+        """Bring the block devices to the size that the spec has now."""
+        files = disks.volume_files(self.spec.volumes, self._volumes)
+        for volume, file in files.items():
+            if file.exists() and self.spec.volumes[volume].startswith("/dev/"):
+                disks.make_volume(file, self._volume_size(volume))
 
     def attach_volume(self, volume: str, name: str) -> None:
         """Give a running machine one more block device, as both clouds do. Raises `SandboxError` for a
@@ -186,7 +196,7 @@ class Machine:
                 f"volume {volume}: found {name!r}; on a running machine allowed is a path under /dev/"
             )
         file = disks.volume_files({volume: name}, self._volumes)[volume]
-        disks.make_volume(file)
+        disks.make_volume(file, self._volume_size(volume))
         number = disks.attach_loop(file).stat().st_rdev
         made = self.execute(
             ["sh", "-euc", 'mkdir -p "${1%/*}"; test -b "$1" || mknod -m 0660 "$1" b "$2" "$3"', "sh",

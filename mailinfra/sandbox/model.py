@@ -5,6 +5,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 CloudKind = Literal["aws", "gcp", "internet", "outside"]
+ImageName = Literal["stock", "node", "internet"]
+"""What a machine's disk has on it at first: Debian as the clouds publish it; that with the packages that a node
+installs; that with what the internet's machines need.
+"""
 Protocol = Literal["tcp", "udp", "icmp", "icmpv6", "all"]
 
 
@@ -54,11 +58,12 @@ class MachineSpec:
     `user_data` is what the component gave, base64 of the bytes (AWS user-data or GCP startup-script).
     `metadata` is what the cloud's metadata service answers for this server (identity, tags, attributes).
     `volumes` maps a volume's cloud id to its name on the machine: a path under `/dev/` is a block device,
-    any other absolute path a folder. Both outlive the machine.
+    any other absolute path a folder. Both outlive the machine. `volume_bytes` is the size of block devices.
     `files` (by absolute path) and `units` (systemd unit names to enable) are laid into the disk before the
     first boot. `addresses` are further ones (either family) that the router leads to the machine, without
     NAT; only machines of the internet have such. `disk_limit` is how many bytes the machine can write to
-    its disk before it is full; None means the host's.
+    its disk before it is full; None means the host's. Image and disk are counted apart: what the image holds
+    takes no room. `image` is what the disk begins with; None means `node` in the clouds, else `internet`.
     """
 
     id: str
@@ -74,9 +79,11 @@ class MachineSpec:
     firewall: tuple[FirewallRule, ...] = ()
     egress_port_25: bool = False
     volumes: dict[str, str] = field(default_factory=dict)
+    volume_bytes: dict[str, int] = field(default_factory=dict)
     files: dict[str, MachineFile] = field(default_factory=dict)
     units: tuple[str, ...] = ()
     disk_limit: int | None = None
+    image: ImageName | None = None
     addresses: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

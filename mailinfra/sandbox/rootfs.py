@@ -1,43 +1,47 @@
 """The machines' disk images: Debian 12 as the clouds' stock images are, made by mmdebstrap once and cached.
 
-An image is a stack of read-only layers (folders) for overlayfs; `internet` is `node` plus one layer. A
-layer's folder is named by a hash of its recipe, so a changed recipe is another layer, and is moved into
-place only when it is whole.
+An image is a stack of read-only layers (folders) for overlayfs: `stock` is one layer, `node` is that plus one,
+`internet` one more. A layer's folder is named by a hash of its recipe, so a changed recipe is another layer, and
+is moved into place only when it is whole. Layers of other recipes that nothing uses are removed then.
 """
 
+import fcntl
 import hashlib
 import os
 import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
+from mailinfra.sandbox.model import ImageName
 from mailinfra.sandbox.paths import BusyError, SandboxError, file_lock
 
 SUITE = "bookworm"
 """Debian 12, whatever the host runs: the stock image that the nodes' bootstrap is written for."""
-ImageName = Literal["node", "internet"]
 Progress = Callable[[str, float], None]
 """Called with what is being done and the seconds since it began."""
 
-_REVISION = 1
+_REVISION = 2
 """Raise when the way a layer is made changes in a manner that neither packages nor files show."""
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
+ARCHIVES = "var/cache/apt/archives"
+"""Where the layer `node` holds the packages (.deb) that make it out of `stock`: a Debian mirror's content."""
+
+_STOCK_PACKAGES = (
+    # Of what Debian's cloud images have, that which the bootstrap or the sandbox counts on.
+    "systemd-sysv dbus cloud-init iproute2 nftables procps ca-certificates curl openssl python3",
+)
 _NODE_PACKAGES = (
-    # The stock image.
-    "systemd-sysv dbus cloud-init iproute2 procps ca-certificates curl openssl python3",
-    # What the bootstrap would install; pre-installed so that a boot takes seconds and no machine needs a way
-    # out.
+    # What the bootstrap would install; pre-installed so that a boot takes seconds.
     "postfix postfix-pcre postfix-cdb postfix-sqlite",
     "dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-sqlite",
-    "unbound dns-root-data nftables python3-cryptography python3-boto3",
+    "unbound dns-root-data python3-cryptography python3-boto3",
 )
 _INTERNET_PACKAGES = (
     "pdns-server pdns-backend-sqlite3 pdns-backend-geoip pdns-backend-bind sqlite3",
@@ -60,10 +64,12 @@ _MASKED = (
         "fstrim.timer",
     ),
     *("e2scrub_reap.service", "systemd-timesyncd.service", "systemd-networkd-wait-online.service"),
-    *("unbound-resolvconf.service", "sys-fs-fuse-connections.mount", "dev-hugepages.mount"),
+    *("sys-fs-fuse-connections.mount", "dev-hugepages.mount"),
 )
+_EXCLUDED = tuple(f"/usr/share/{name}/*" for name in ("man", "doc", "locale", "info"))
 _FILES = {
     "cloud-init.conf": ("etc/cloud/cloud.cfg.d/90_mailinfra.cfg", 0o644),
+    "debian-sources.conf": ("etc/apt/sources.list.d/debian.sources", 0o644),
     "journald.conf": ("etc/systemd/journald.conf.d/90-mailinfra.conf", 0o644),
     "google-startup-scripts.service": ("etc/systemd/system/google-startup-scripts.service", 0o644),
     "google-startup-script.sh": ("usr/local/sbin/google-startup-script", 0o755),
@@ -76,11 +82,12 @@ def _text(name: str) -> str:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's recipe: what is installed on top of `base`."""
+    """One layer's recipe: what is installed on top of `base`. With `keeps` its packages' files stay in `ARCHIVES`."""
 
     name: ImageName
     packages: tuple[str, ...]
     base: "Layer | None" = None
+    keeps: bool = False
 
     @property
     def hash(self) -> str:
@@ -90,7 +97,7 @@ class Layer:
             for source, (target, mode) in sorted(_FILES.items()):
                 digest.update(f"{target} {mode} {_text(source)}".encode())
         else:
-            digest.update(self.base.hash.encode())
+            digest.update(f"{self.base.hash} {self.keeps} {_DERIVE}".encode())
         return digest.hexdigest()[:12]
 
     def folder(self, cache: Path) -> Path:
@@ -102,8 +109,10 @@ def _packages(lines: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(package for line in lines for package in line.split())
 
 
-_NODE = Layer("node", _packages(_NODE_PACKAGES))
+_STOCK = Layer("stock", _packages(_STOCK_PACKAGES))
+_NODE = Layer("node", _packages(_NODE_PACKAGES), _STOCK, keeps=True)
 LAYERS: dict[ImageName, Layer] = {
+    "stock": _STOCK,
     "node": _NODE,
     "internet": Layer("internet", _packages(_INTERNET_PACKAGES), _NODE),
 }
@@ -163,7 +172,58 @@ def _make(layer: Layer, cache: Path, progress: Progress) -> tuple[Path, ...]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     log.unlink(missing_ok=True)
+    _prune(cache)
     return (folder, *below)
+
+
+def hold(layers: Iterable[Path]) -> list[int]:
+    """Keep layers from being removed for as long as the descriptors that this gives stay open."""
+    held = []
+    for layer in layers:
+        held.append(os.open(layer, os.O_RDONLY | os.O_DIRECTORY))
+        fcntl.flock(held[-1], fcntl.LOCK_SH)
+    return held
+
+
+def _prune(cache: Path) -> None:
+    """Remove the layers of other recipes that nothing uses. Call it with the images' lock held."""
+    current = {layer.folder(cache) for layer in LAYERS.values()}
+    mounted = _mounted()
+    for folder in cache.glob("rootfs-*-*"):
+        if folder in current or not folder.is_dir() or folder.suffix or str(folder) in mounted:
+            continue
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Under a name that the next one removes should this be interrupted, and that nobody takes for an image.
+            gone = folder.rename(folder.with_name(folder.name + ".partial"))
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(descriptor)
+        shutil.rmtree(gone)
+
+
+def _mounted() -> set[str]:
+    """The layers of every overlay that is mounted on this host, in whatever mount namespace: machines run on when
+    their daemon was killed.
+    """
+    found: set[str] = set()
+    seen: set[str] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            namespace = str((process / "ns/mnt").readlink())
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            mounts = (process / "mountinfo").read_text()
+        except OSError:
+            continue  # it has ended
+        for line in mounts.splitlines():
+            for option in line.rpartition(" ")[2].split(","):
+                if option.startswith("lowerdir="):
+                    found.update(option.removeprefix("lowerdir=").split(":"))
+    return found
 
 
 def sources(suite: str = SUITE) -> list[str]:
@@ -229,8 +289,9 @@ def _bootstrap_command(layer: Layer, tree: Path) -> list[str]:
     hook = "; ".join(
         [
             "set -e",
-            # Only what the build needed to reach the mirrors; it may hold a proxy's password.
-            'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap',
+            # Only what the build needed: how to reach the mirrors (it may hold a proxy's password), and haste.
+            'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap',
+            'rm -f "$1"/etc/apt/sources.list',
             f'chroot "$1" systemctl disable --quiet {shlex.join(_DISABLED)} 2>/dev/null || true',
             f'chroot "$1" systemctl mask --quiet {shlex.join(_MASKED)}',
             'chroot "$1" systemctl set-default --quiet multi-user.target',
@@ -239,7 +300,7 @@ def _bootstrap_command(layer: Layer, tree: Path) -> list[str]:
     return _isolated(
         [
             *("mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", *options),
-            *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")),
+            *(f"--dpkgopt=path-exclude={path}" for path in _EXCLUDED),
             *(
                 "--dpkgopt=force-unsafe-io",
                 f"--include={','.join(layer.packages)}",
@@ -259,15 +320,17 @@ mount -t devtmpfs dev "$root/dev" 2>/dev/null || mount --rbind /dev "$root/dev"
 printf '#!/bin/sh\\nexit 101\\n' > "$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
 printf '%s' "$APT_LINES" > "$root/etc/apt/apt.conf.d/99build"
+printf '%s' "$SOURCES" > "$root/etc/apt/build.list"
 mv "$root/etc/resolv.conf" "$root/etc/resolv.conf.image" 2>/dev/null || true
 cat /etc/resolv.conf > "$root/etc/resolv.conf"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 chroot "$root" apt-get -q update
 chroot "$root" apt-get -q -y -o Dpkg::Options::=--force-unsafe-io --no-install-recommends install "$@"
 chroot "$root" systemctl disable --quiet $DISABLED 2>/dev/null || true
-chroot "$root" apt-get clean
-rm -rf "$root/usr/sbin/policy-rc.d" "$root/etc/apt/apt.conf.d/99build" "$root/etc/resolv.conf"
-"$root"/var/lib/apt/lists/* mv "$root/etc/resolv.conf.image" "$root/etc/resolv.conf" 2>/dev/null || true
+test "$KEEPS" || chroot "$root" apt-get clean
+rm -rf "$root/usr/sbin/policy-rc.d" "$root/etc/apt/apt.conf.d/99build" "$root/etc/apt/build.list"
+rm -rf "$root/etc/resolv.conf" "$root"/var/lib/apt/lists/*
+mv "$root/etc/resolv.conf.image" "$root/etc/resolv.conf" 2>/dev/null || true
 rm -f "$root"/var/log/apt/* "$root"/var/log/dpkg.log "$root"/var/cache/apt/*.bin
 """
 
@@ -277,9 +340,15 @@ def _derive_command(layer: Layer, below: tuple[Path, ...], partial: Path) -> lis
     work.mkdir()
     root.mkdir()
     options = f"lowerdir={':'.join(map(str, below))},upperdir={partial / 'tree'},workdir={work}"
+    lines = [*_apt_options(), *(f'Dpkg::Options:: "--path-exclude={path}";' for path in _EXCLUDED)]
+    found = sources()
+    if found:
+        lines += ['Dir::Etc::SourceList "build.list";', 'Dir::Etc::SourceParts "-";']
     environment = [
         f"OPTIONS={options}",
-        "APT_LINES=" + "\n".join(_apt_options()) + "\n",
+        "APT_LINES=" + "\n".join([*lines, ""]),
+        "SOURCES=" + "\n".join([*found, ""]),
+        "KEEPS=" + "yes" * layer.keeps,
         "DISABLED=" + " ".join(_DISABLED),
     ]
     return _isolated(["env", *environment, "sh", "-c", _DERIVE, "derive", str(root), *layer.packages])

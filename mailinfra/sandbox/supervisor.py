@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mailinfra.sandbox import disks
 from mailinfra.sandbox.machine import DiedError, Executed, Machine, NotRunningError, cgroups, clean_up_machine
-from mailinfra.sandbox.model import FirewallRule, MachineFile, MachineSpec
+from mailinfra.sandbox.model import FirewallRule, ImageName, MachineFile, MachineSpec
 from mailinfra.sandbox.network import Network
 from mailinfra.sandbox.paths import Paths, SandboxError
 from mailinfra.sandbox.processes import write_atomic
@@ -76,6 +76,8 @@ class _Watch:
         self.boot_seconds: float | None = None
         self.dead_seconds = 0.0
         self.unwanted = threading.Event()
+        self.again = False
+        """Whether it shall start again, whatever the reason that it is off for."""
         self.thread: threading.Thread | None = None
 
 
@@ -91,7 +93,7 @@ class Supervisor:
         paths: Paths,
         network: Network,
         *,
-        layers: Callable[[Literal["node", "internet"]], tuple[Path, ...]],
+        layers: Callable[[ImageName], tuple[Path, ...]],
         base_files: dict[str, MachineFile],
         authority: str,
         boots_at_once: int,
@@ -138,14 +140,16 @@ class Supervisor:
 
     def update(self, spec: MachineSpec) -> Status:
         """Change what both clouds change in place: firewall, egress on port 25, metadata, address mapping,
-        volumes.
+        volumes and their growth.
 
         What is part of the disk or the network card (user-data, files, addresses) is taken over at the next
-        boot of a new disk only; replacing a server is `delete` and `create`. Raises `NoSuchMachine`.
+        boot of a new disk only; replacing a server is `delete` and `create`. A disk keeps the limit that it was
+        made with. Raises `NoSuchMachine`.
         """
         with self._changed:
             watch = self._watch(spec.id)
             before = watch.machine.spec
+            spec = replace(spec, disk_limit=before.disk_limit)
             fixed = (
                 "kind",
                 "hostname",
@@ -155,7 +159,7 @@ class Supervisor:
                 "addresses",
                 "files",
                 "units",
-                "disk_limit",
+                "image",
             )
             changed = [name for name in fixed if getattr(before, name) != getattr(spec, name)]
             if changed:
@@ -171,6 +175,8 @@ class Supervisor:
                 self._network.map_address(before.public_ipv4, None)
             if spec.public_ipv4:
                 self._network.map_address(spec.public_ipv4, spec.private_ipv4)
+        if spec.volume_bytes != before.volume_bytes:
+            watch.machine.grow_volumes()
         if watch.machine.running():
             for volume, name in spec.volumes.items():
                 if volume not in before.volumes:
@@ -291,6 +297,17 @@ class Supervisor:
             self._changed.notify_all()
         watch.machine.kill()
 
+    def restart(self, machine: str) -> None:
+        """Shut the machine down in order and start it again, as the clouds stop and start a server. Returns when it
+        is off; one that was off already starts. Raises `NoSuchMachine`.
+        """
+        with self._changed:
+            watch = self._watch(machine)
+            watch.again = True
+            self._changed.notify_all()
+        if watch.machine.running():
+            watch.machine.power_off(POWER_OFF_SECONDS)
+
     # The daemon's side
 
     def resume(self) -> None:
@@ -334,7 +351,7 @@ class Supervisor:
         return f"{self._paths.id}-{machine}"
 
     def _add(self, spec: MachineSpec) -> _Watch:
-        image: Literal["node", "internet"] = "node" if spec.kind in ("aws", "gcp") else "internet"
+        image: ImageName = spec.image or ("node" if spec.kind in ("aws", "gcp") else "internet")
         machine = Machine(
             spec,
             name=self._name(spec.id),
@@ -357,6 +374,7 @@ class Supervisor:
         """The life of one machine, until it is no longer wanted."""
         deaths = 0
         while not watch.unwanted.is_set():
+            watch.again = False
             try:
                 finished = self._bring_up(watch)
             except (SandboxError, OSError, subprocess.SubprocessError) as error:
@@ -367,10 +385,11 @@ class Supervisor:
                 # One that hangs would hang again, or skip what it did not finish; one that died may have been killed.
                 if deaths >= QUICK_DEATHS or not isinstance(error, DiedError):
                     self._set(watch, "failed", str(error))
-                    watch.unwanted.wait()
-                    return
+                    self._rest(watch)
+                    deaths = 0
+                    continue
                 self._set(watch, "pending", str(error))
-                watch.unwanted.wait(self._restart_delay)
+                self._rest(watch, self._restart_delay)
                 continue
             deaths = 0
             self._set(watch, "running", finished)
@@ -378,13 +397,20 @@ class Supervisor:
             watch.machine.wait_ended(None)
             if watch.unwanted.is_set():
                 return
-            if watch.machine.ended_by_itself:
+            if watch.again:
+                self._set(watch, "pending", "it is restarted")
+            elif watch.machine.ended_by_itself:
                 self._set(watch, "stopped", "it shut itself down")
-                watch.unwanted.wait()
-                return
-            self._set(watch, "pending", "it died; it is restarted")
-            watch.unwanted.wait(max(self._restart_delay, watch.dead_seconds))
+                self._rest(watch)
+            else:
+                self._set(watch, "pending", "it died; it is restarted")
+                self._rest(watch, max(self._restart_delay, watch.dead_seconds))
             watch.dead_seconds = 0.0
+
+    def _rest(self, watch: _Watch, seconds: float | None = None) -> None:
+        """Wait until the machine is no longer wanted or shall start again, at most `seconds`."""
+        with self._changed:
+            self._changed.wait_for(lambda: watch.unwanted.is_set() or watch.again, seconds)
 
     def _bring_up(self, watch: _Watch) -> str:
         machine = watch.machine

@@ -90,6 +90,21 @@ def test_volumes_are_files_or_folders_by_their_name_on_the_machine(tmp_path: Pat
     disks.make_volume(files["vol-1"])
     with files["vol-1"].open("rb") as volume:
         assert volume.read(4) == b"data", "a volume that exists is kept"
+    disks.make_volume(files["vol-1"], disks.VOLUME_BYTES * 2)
+    disks.make_volume(files["vol-1"], disks.VOLUME_BYTES)
+    assert files["vol-1"].stat().st_size == disks.VOLUME_BYTES * 2, "a volume grows, and never shrinks"
+    disks.make_volume(tmp_path / "small.img", 1 << 20)
+    assert (tmp_path / "small.img").stat().st_size == 1 << 20
+
+
+def test_a_disk_of_any_size_takes_little_room_on_the_host(tmp_path: Path) -> None:
+    folder, image = tmp_path / "disk", tmp_path / "disk.img"
+    (folder / "upper").mkdir(parents=True)
+    (folder / "upper/file").write_text("x")
+    disks.make_limited_disk(image, folder, 20 << 30)
+    assert list(folder.iterdir()) == []
+    assert image.stat().st_size == 20 << 30
+    assert image.stat().st_blocks * 512 < 16 << 20
 
 
 def test_a_tree_is_removed_and_one_with_a_mount_is_not(tmp_path: Path) -> None:

@@ -174,6 +174,9 @@ def test_a_server_is_what_was_declared(world: World) -> None:
     assert (spec.private_ipv4, spec.public_ipv4, spec.ipv6) == ("203.0.113.70", address, address6["address"])
     assert base64.b64decode(spec.user_data) == b"#!/bin/sh\ntrue\n"
     assert spec.volumes == {"mail": "/dev/disk/by-id/google-mail"}
+    assert (spec.volume_bytes, spec.disk_limit) == ({"mail": 20 << 30}, 10 << 30)
+    world("PATCH", "disk", f"{ZONE}/disks/mail", {"size": 30})
+    assert world.machines.specs["edge-1"].volume_bytes == {"mail": 30 << 30}
     assert spec.egress_port_25 is False
     assert spec.firewall == (
         FirewallRule("tcp", (25, 25), ("0.0.0.0/0",)),

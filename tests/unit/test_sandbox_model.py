@@ -24,6 +24,8 @@ FULL = MachineSpec(
     files={"/etc/x": MachineFile.raw(b"\0\xff", 0o600, "postfix"), "/etc/y": MachineFile.text("ä")},
     units=("a.service",),
     disk_limit=1 << 20,
+    image="stock",
+    volume_bytes={"vol-1": 1 << 30},
     addresses=("192.0.2.9",),
 )
 BARE = MachineSpec("i-2", "outside", "h", "r", "US", "192.0.2.1")

@@ -69,6 +69,9 @@ class FakeEc2:
                 "SecurityGroups": [{"GroupId": "sg-1", "IpPermissions": self.rules}]
             },
             "describe_instances": {"Reservations": [{"Instances": [INSTANCE]}]},
+            "describe_volumes": {
+                "Volumes": [{"VolumeId": "vol-root", "Size": 20}, {"VolumeId": "vol-mail", "Size": 10}]
+            },
         }
 
         class Paginator:
@@ -141,6 +144,7 @@ def test_an_instance_becomes_a_machine_and_follows_its_changes():
     )
     assert (spec["ipv6"], spec["public_ipv4"], spec["user_data"]) == ("2001:db8::5", None, "IyEvYmluL3No")
     assert spec["volumes"] == {"vol-mail": "/dev/sdf"}
+    assert (spec["volume_bytes"], spec["disk_limit"]) == ({"vol-mail": 10 << 30}, 20 << 30)
     assert spec["metadata"]["tags"] == {"Name": "mx-1"} and spec["metadata"]["instance_metadata_tags"]
     assert spec["firewall"] == () and not spec["egress_port_25"]
 
@@ -155,7 +159,7 @@ def test_an_instance_becomes_a_machine_and_follows_its_changes():
     assert params["spec"]["public_ipv4"] == "198.51.100.7"
     machines.restart("eu-central-1", "i-1")
     machines.delete("eu-central-1", "i-1")
-    assert [name for name, _ in cloud.calls[-2:]] == ["machines.kill", "machines.delete"]
+    assert [name for name, _ in cloud.calls[-2:]] == ["machines.restart", "machines.delete"]
 
 
 def test_without_machines_instances_are_recorded():

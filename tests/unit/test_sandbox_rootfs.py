@@ -1,11 +1,15 @@
 """The images' recipes, without making one."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mailinfra.fleet import Cloud, Role
+from mailinfra.node.bootstrap import packages
 from mailinfra.sandbox import rootfs
+from tests.node_helpers import node_spec
 
 
 def test_a_layers_name_changes_with_all_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,14 +25,47 @@ def test_a_layers_name_changes_with_all_that_makes_it(monkeypatch: pytest.Monkey
 
 
 def test_a_cached_image_is_all_its_layers_uppermost_first(tmp_path: Path) -> None:
-    node, internet = (rootfs.LAYERS[name].folder(tmp_path) for name in ("node", "internet"))
+    stock, node, internet = (rootfs.LAYERS[name].folder(tmp_path) for name in ("stock", "node", "internet"))
     internet.mkdir()
-    assert rootfs.cached("internet", tmp_path) is None, "its base is missing"
     node.mkdir()
-    assert rootfs.cached("internet", tmp_path) == (internet, node)
-    assert rootfs.ensure("node", tmp_path, lambda *_: pytest.fail("nothing to do")) == (node,)
+    assert rootfs.cached("internet", tmp_path) is None, "its base is missing"
+    stock.mkdir()
+    assert rootfs.cached("internet", tmp_path) == (internet, node, stock)
+    assert rootfs.ensure("node", tmp_path, lambda *_: pytest.fail("nothing to do")) == (node, stock)
     (node / "file").write_bytes(b"x" * 5000)
     assert rootfs.size((node,)) >= 5000
+
+
+def test_layers_of_other_recipes_go_unless_somebody_uses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (
+        "rootfs-node-old",
+        "rootfs-node-held",
+        "rootfs-node-mounted",
+        "rootfs-internet-x.partial",
+        "other",
+    )
+    old, held, mounted, *foreign = [tmp_path / name for name in names]
+    current = rootfs.LAYERS["node"].folder(tmp_path)
+    for folder in (old, held, mounted, current, *foreign):
+        (folder / "etc").mkdir(parents=True)
+    monkeypatch.setattr(rootfs, "_mounted", lambda: {str(mounted)})
+    descriptors = rootfs.hold([held])
+    rootfs._prune(tmp_path)
+    assert set(tmp_path.iterdir()) == {held, mounted, current, *foreign}
+    os.close(descriptors[0])
+    rootfs._prune(tmp_path)
+    assert set(tmp_path.iterdir()) == {mounted, current, *foreign}
+
+
+def test_the_stock_image_has_nothing_of_ours_and_the_node_image_all_that_nodes_install() -> None:
+    stock, node = rootfs.LAYERS["stock"], rootfs.LAYERS["node"]
+    assert node.base is stock
+    needed = set(packages(node_spec(list(Role)))) | set(packages(node_spec(list(Role), Cloud.GCP)))
+    # e2fsprogs and util-linux are essential or required in Debian 12; cloud-init brings python3-cryptography.
+    assert needed - set(node.packages) - set(stock.packages) <= {"e2fsprogs", "util-linux"}
+    assert not {"postfix", "dovecot-core", "unbound", "python3-boto3"} & set(stock.packages)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ class FakeMachine:
         self.boots = 0
         self.prepared = 0
         self.attached: list[str] = []
+        self.grown = self.powered_off = self.killed = 0
         self.ended = threading.Event()
         self.ended.set()
         self.ended_by_itself = False
@@ -61,10 +63,15 @@ class FakeMachine:
         return self.ended.wait(timeout)
 
     def kill(self) -> None:
+        self.killed += 1
         self.ended.set()
 
     def power_off(self, timeout: float) -> None:
+        self.powered_off += 1
         self.ended.set()
+
+    def grow_volumes(self) -> None:
+        self.grown += 1
 
     def clean_up(self) -> None:
         pass
@@ -304,6 +311,41 @@ def test_no_more_boots_at_once_than_allowed(make: Callable[..., Supervisor]) -> 
     for number in range(6):
         assert settled(supervisor, f"n-{number}").state == "running"
     assert clashes == []
+
+
+def test_a_restart_is_orderly_and_starts_what_was_off(make: Callable[..., Supervisor]) -> None:
+    supervisor = make(restart_delay=30)
+    supervisor.create(SPEC)
+    settled(supervisor)
+    (machine,) = FakeMachine.made
+    supervisor.restart("i-1")
+    assert supervisor.wait("i-1", ["pending"], 0.01).boots <= 2
+    assert until_boots(supervisor, 2).state == "running"
+    assert (machine.powered_off, machine.killed) == (1, 0)
+    machine.ended_by_itself = True
+    machine.ended.set()
+    assert supervisor.wait("i-1", ["stopped"], 5).state == "stopped"
+    supervisor.restart("i-1")
+    assert until_boots(supervisor, 3).state == "running"
+    assert machine.powered_off == 1
+
+
+def until_boots(supervisor: Supervisor, boots: int) -> Status:
+    """The machine after so many boots, within five seconds."""
+    end = time.monotonic() + 5
+    while (status := supervisor.get("i-1")).boots < boots or status.state != "running":
+        assert time.monotonic() < end, status
+        time.sleep(0.01)
+    return status
+
+
+def test_volumes_grow_in_place_and_a_disk_stays_as_it_was_made(make: Callable[..., Supervisor]) -> None:
+    supervisor = make()
+    supervisor.create(replace(SPEC, disk_limit=1 << 30))
+    settled(supervisor)
+    supervisor.update(replace(SPEC, disk_limit=2 << 30, volume_bytes={"vol-1": 5 << 30}))
+    assert supervisor.spec("i-1").disk_limit == 1 << 30
+    assert FakeMachine.made[0].grown == 1
 
 
 def test_waiting_has_a_limit(make: Callable[..., Supervisor]) -> None:

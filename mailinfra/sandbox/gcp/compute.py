@@ -24,6 +24,8 @@ from mailinfra.sandbox.model import FirewallRule, MachineSpec
 
 EXTERNAL_IPV4: Final = ipaddress.ip_network("198.51.100.128/25")
 EXTERNAL_IPV6: Final = ipaddress.ip_network("2001:db8:8000::/35")
+DISK_GIB: Final = 10
+"""The size of Debian's image, which a disk has where none is asked for."""
 _PROTOCOLS: Final = {
     "tcp": "tcp",
     "6": "tcp",
@@ -54,6 +56,11 @@ class Names(Protocol):
     def set_ptr(self, address: str, name: str | None) -> None: ...
     def set_location(self, network: str, region: str | None) -> None: ...
     def put_health_check(self, name: str, config: Document | None) -> None: ...
+
+
+def gib(size: int) -> int:
+    """Bytes of so many GiB, which Compute Engine calls GB."""
+    return int(size) << 30
 
 
 def last(reference: str) -> str:
@@ -167,6 +174,13 @@ class Compute:
                 if network is None or document["outputs"]["network"] == network:
                     self.machines.adjust(self.spec(name, document))
 
+    def refresh_machine(self, instance: str) -> None:
+        """Brings one instance's machine to what the documents say."""
+        found = self.store.get("instance", instance)
+        if found and self.machines is not None:
+            with self.applying:
+                self.machines.adjust(self.spec(instance, found))
+
     def spec(self, name: str, document: Document) -> MachineSpec:
         """The machine behind an instance."""
         inputs, outputs = document["inputs"], document["outputs"]
@@ -191,6 +205,8 @@ class Compute:
             firewall=self.firewall(name, document),
             egress_port_25=False,
             volumes=self._volumes(name, inputs),
+            volume_bytes=self._volume_bytes(name, inputs),
+            disk_limit=gib(inputs.get("bootDisk", {}).get("initializeParams", {}).get("size") or DISK_GIB),
         )
 
     def _metadata(self, name: str, document: Document, attributes: dict[str, str]) -> Document:
@@ -240,6 +256,14 @@ class Compute:
             if document["outputs"]["instance"] == name:
                 attached[document["outputs"]["disk"]] = document["outputs"]["deviceName"]
         return {last(disk): f"/dev/disk/by-id/google-{device}" for disk, device in attached.items()}
+
+    def _volume_bytes(self, name: str, inputs: Document) -> dict[str, int]:
+        attached = self._volumes(name, inputs)
+        return {
+            last(disk): gib(document["outputs"]["size"])
+            for disk, document in self.documents("disk")
+            if last(disk) in attached
+        }
 
     # Firewalls
 
@@ -535,10 +559,14 @@ class _Disk(_ComputeKind):
                         f"The sandbox holds one disk of a name: '{other}' exists.",
                         reason="alreadyExists",
                     )
-        size = inputs.get("size") or (before or {}).get("outputs", {}).get("size") or 10
+        size = inputs.get("size") or (before or {}).get("outputs", {}).get("size") or DISK_GIB
         if before and size < before["outputs"]["size"]:
             raise ApiError(400, f"Requested disk size cannot be smaller than {before['outputs']['size']} GB.")
         return self.common(name, before) | {"size": size, "zone": name.split("/")[3]}
+
+    def apply(self, name: str, document: Document, before: Document | None) -> None:
+        if before and (user := self.user(name, document)):
+            self.compute.refresh_machine(user)
 
     def user(self, name: str, document: Document) -> str | None:
         for other, found in self.compute.documents("instance"):
@@ -567,17 +595,11 @@ class _AttachedDisk(_ComputeKind):
         return {"disk": disk, "instance": instance, "deviceName": inputs.get("deviceName") or last(disk)}
 
     def apply(self, name: str, document: Document, before: Document | None) -> None:
-        self._refresh(document["outputs"]["instance"])
-
-    def _refresh(self, instance: str) -> None:
-        found = self.compute.store.get("instance", instance)
-        if found and self.compute.machines is not None:
-            with self.compute.applying:
-                self.compute.machines.adjust(self.compute.spec(instance, found))
+        self.compute.refresh_machine(document["outputs"]["instance"])
 
     def remove(self, name: str, document: Document) -> None:
         self.compute.store.delete("attachedDisk", name)
-        self._refresh(document["outputs"]["instance"])
+        self.compute.refresh_machine(document["outputs"]["instance"])
 
 
 class _HealthCheck(_ComputeKind):

@@ -12,7 +12,6 @@ from mailinfra.sandbox.gcp.clouddns import ManagedZone, RecordSet
 from mailinfra.sandbox.gcp.compute import Compute
 from mailinfra.sandbox.gcp.http import Server, listen_on_loopback
 from mailinfra.sandbox.gcp.store import Document
-from mailinfra.sandbox.machine import NotRunningError
 from mailinfra.sandbox.model import MachineSpec
 from mailinfra.sandbox.network import NetworkError
 from mailinfra.sandbox.supervisor import NoSuchMachine, Supervisor
@@ -95,9 +94,8 @@ class SupervisedMachines:
         self._supervisor.delete(machine)
 
     def restart(self, machine: str) -> None:
-        """Stops a server; it starts again by itself. One that is down already will start as it is."""
-        with contextlib.suppress(NotRunningError):
-            self._supervisor.kill(machine)
+        """Stops a server in order and starts it again."""
+        self._supervisor.restart(machine)
 
     def delete_volume(self, volume: str) -> None:
         """Removes a disk that no server has."""

@@ -351,6 +351,7 @@ class Volume(Ec2Adapter):
                     f"ModifyVolume: size: found {new} GiB; allowed: at least {old}, volumes only grow"
                 )
             api.modify_volume(VolumeId=call.id, **given(call, Size="size", VolumeType="type"))
+            call.cloud.machines.sync(region_of(call))
         self.change_tags(api, call)
 
     def find(self, api: Any, call: Call) -> Object | None:

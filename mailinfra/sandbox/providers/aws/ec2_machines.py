@@ -73,7 +73,7 @@ class Machines:
         if self.booted:
             with self._lock:
                 self.sync(region)
-                self._cloud.control.call("machines.kill", id=instance)
+                self._cloud.control.call("machines.restart", id=instance)
 
     def delete(self, region: str, instance: str) -> None:
         """Power an instance's machine off and remove it with its disk."""
@@ -111,8 +111,11 @@ class Machines:
             for instance in reservation["Instances"]
         ]
         wanted = None if only is None else set(only)
+        sizes = {
+            volume["VolumeId"]: volume["Size"] << 30 for volume in _all(api, "describe_volumes", "Volumes")
+        }
         return {
-            instance["InstanceId"]: self._spec(api, region, instance, groups, lists, instances)
+            instance["InstanceId"]: self._spec(api, region, instance, groups, lists, instances, sizes)
             for instance in instances
             if wanted is None or instance["InstanceId"] in wanted
         }
@@ -125,6 +128,7 @@ class Machines:
         groups: dict[str, Object],
         lists: dict[str, list[str]],
         instances: list[Object],
+        sizes: dict[str, int],
     ) -> MachineSpec:
         identifier = instance["InstanceId"]
         data = api.describe_instance_attribute(InstanceId=identifier, Attribute="userData")["UserData"]
@@ -134,6 +138,11 @@ class Machines:
                 members.setdefault(group["GroupId"], []).extend(addresses(other))
         own = [groups[group["GroupId"]] for group in instance.get("SecurityGroups", [])]
         place = PLACES.get(region)
+        attached = {
+            mapping["DeviceName"]: mapping["Ebs"]["VolumeId"]
+            for mapping in instance.get("BlockDeviceMappings", [])
+        }
+        root = attached.pop(instance.get("RootDeviceName"), None)
         return MachineSpec(
             id=identifier,
             kind="aws",
@@ -147,11 +156,9 @@ class Machines:
             metadata=self._metadata(region, instance),
             firewall=firewall(own, lists, members),
             egress_port_25=any(sends_smtp(group, lists) for group in own),
-            volumes={
-                mapping["Ebs"]["VolumeId"]: mapping["DeviceName"]
-                for mapping in instance.get("BlockDeviceMappings", [])
-                if mapping["DeviceName"] != instance.get("RootDeviceName")
-            },
+            volumes={volume: device for device, volume in attached.items()},
+            volume_bytes={volume: sizes[volume] for volume in attached.values()},
+            disk_limit=sizes[root] if root else None,
         )
 
     def _metadata(self, region: str, instance: Object) -> Object:
