@@ -7,8 +7,9 @@ from datetime import date
 from fnmatch import fnmatchcase
 
 from mailinfra_policy.config import Config, Exception_, Level
-from mailinfra_policy.resource import Resource, Stack
+from mailinfra_policy.resource import Pending, Resource, Stack
 from mailinfra_policy.rule import Context, Finding, Rule
+from mailinfra_policy.values import UNKNOWN
 
 EXPIRED = "exception-expired"
 """The rule id under which an exception past its day is reported."""
@@ -125,6 +126,8 @@ def _run(rule: Rule, resource: Resource | None, context: Context) -> Iterator[Fi
             yield from rule.judge(resource, context)
         elif rule.judge_stack is not None:
             yield from rule.judge_stack(context)
+    except Pending as later:
+        yield Finding(resource, str(later), str(UNKNOWN), "what it refers to", unknown=True, pending=True)
     except Exception as error:  # whatever it is, the resource was not shown to be right
         place = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         yield Finding(resource, "", f"the rule itself failed ({place})", "what the rule can judge")

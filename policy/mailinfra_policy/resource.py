@@ -1,9 +1,10 @@
 """What is judged: a stack's resources, from wherever they come (the engine, a state, a preview, a program)."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from mailinfra_policy import values
 from mailinfra_policy.values import UNKNOWN, Value
@@ -36,6 +37,27 @@ class Provider:
     type: str
     props: Mapping[str, Value] = field(default_factory=dict)
     name: str = "default"
+
+    @classmethod
+    def declared(cls, type_: str, inputs: Mapping[str, Value], name: str) -> Self:
+        """A provider as the engine keeps it: every input that is no string is the text of its JSON."""
+        return cls(type_, {key: _nested(value) for key, value in inputs.items()}, name)
+
+
+def _nested(value: Value) -> Value:
+    if isinstance(value, str) and value[:1] in {"{", "["}:
+        try:
+            return values.document(value)
+        except json.JSONDecodeError:
+            return value
+    return value
+
+
+class Pending(Exception):  # noqa: N818 (a state of affairs, not a fault)
+    """A rule asked what an input refers to before that can be told. The finished stack tells it.
+
+    Raised by the stack that the engine is still filling; the input's path is its text.
+    """
 
 
 @dataclass(frozen=True)
@@ -127,10 +149,12 @@ class Stack:
         if older is not None:
             self.resources.remove(older)
             self._by_type[older.type].remove(older)
+            self.__dict__.pop("_by_identity", None)
         self._by_urn[resource.urn] = resource
         self.resources.append(resource)
         self._by_type.setdefault(resource.type, []).append(resource)
-        self.__dict__.pop("_by_identity", None)
+        if "_by_identity" in self.__dict__:
+            _index(self._by_identity, resource)
         self._derived.clear()
 
     def of(self, *types: str) -> list[Resource]:
@@ -186,15 +210,19 @@ class Stack:
     def _by_identity(self) -> dict[str, list[Resource]]:
         found: dict[str, list[Resource]] = {}
         for resource in self.resources:
-            texts = {resource.id}
-            for name in IDENTITIES:
-                texts.add(_text(resource.outputs.get(name)))
-                texts.add(_text(resource.props.get(name)))
-            for text in texts:
-                if isinstance(text, str) and text:
-                    found.setdefault(text, []).append(resource)
+            _index(found, resource)
         return found
 
 
-def _text(value: Any) -> Any:
-    return value if isinstance(value, str) else None
+def _index(found: dict[str, list[Resource]], resource: Resource) -> None:
+    """Enter a resource under every text by which another one may name it."""
+    texts = {_text(resource.id)}
+    for name in IDENTITIES:
+        texts.update((_text(resource.outputs.get(name)), _text(resource.props.get(name))))
+    for text in texts:
+        if text:
+            found.setdefault(text, []).append(resource)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

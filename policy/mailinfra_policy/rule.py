@@ -52,7 +52,8 @@ class Finding:
 
     `path` is the input's concrete path (`ingress[2].cidrBlocks`), empty for the resource as a whole; `resource` is
     None where it is the stack as a whole. `unknown`: the value is not known yet, so the rule could not decide; it
-    counts against the resource until it is known.
+    counts against the resource until it is known. `pending`: what is missing is only where a reference leads, which the
+    finished stack tells.
     """
 
     resource: Resource | None
@@ -60,6 +61,7 @@ class Finding:
     found: str
     allowed: str
     unknown: bool = False
+    pending: bool = False
 
 
 @dataclass(frozen=True)
