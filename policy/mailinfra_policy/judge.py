@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from mailinfra_policy.config import Config, Exception_, Level
 from mailinfra_policy.resource import Pending, Resource, Stack
-from mailinfra_policy.rule import Context, Finding, Rule
+from mailinfra_policy.rule import ANY, Context, Finding, Rule
 from mailinfra_policy.values import UNKNOWN
 
 EXPIRED = "exception-expired"
@@ -78,7 +78,7 @@ class Judge:
 
     def resource(self, resource: Resource, stack: Stack) -> Iterator[Judged]:
         """What the resource rules say of one resource; the stack holds at least what came before it."""
-        rules = self._resource_rules.get(resource.type)
+        rules = (*self._resource_rules.get(resource.type, ()), *self._resource_rules.get(ANY, ()))
         if not rules:
             return
         context = Context(stack, self.config)

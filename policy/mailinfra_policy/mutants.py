@@ -8,8 +8,8 @@ from typing import Any
 
 from mailinfra_policy.judge import Judge
 from mailinfra_policy.resource import Resource, Stack
-from mailinfra_policy.rule import Guard, Rule
-from mailinfra_policy.values import UNKNOWN, Value, each, show, steps
+from mailinfra_policy.rule import ANY, Guard, Rule
+from mailinfra_policy.values import UNKNOWN, Value, each, show, steps, texts
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def mutants(stack: Stack, rules: Iterable[Rule]) -> Iterator[Mutant]:
     """Every mutant of a stack that the rules' guards call for."""
     for rule in rules:
         for token, guards in rule.covers.items():
-            for resource in stack.of(token):
+            for resource in stack.resources if token == ANY else stack.of(token):
                 for guard in guards:
                     yield from _of_guard(stack, rule, resource, guard)
 
@@ -76,7 +76,8 @@ def _of_guard(stack: Stack, rule: Rule, resource: Resource, guard: Guard) -> Ite
         others = [other for other in stack.resources if other.urn != resource.urn]
         yield Mutant(rule, resource, "", "taken away", Stack(others))
         return
-    for path, value in each(resource.props, guard.path):
+    places = texts(resource.props) if guard.path == ANY else each(resource.props, guard.path)
+    for path, value in places:
         if guard.when and not guard.when(resource, value):
             continue
         changes: list[tuple[str, Value]] = []

@@ -81,6 +81,9 @@ class Guard:
     when: Callable[[Resource, Any], bool] | None = None
 
 
+ANY = "*"
+"""In `Rule.covers`, every type there is; as a `Guard.path` below it, every text in the inputs."""
+
 ResourceJudge = Callable[[Resource, Context], Iterable[Finding]]
 StackJudge = Callable[[Context], Iterable[Finding]]
 

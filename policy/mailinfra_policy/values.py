@@ -130,6 +130,18 @@ def _walk(value: Value, steps: tuple[str | int | None, ...], at: str) -> Iterato
     yield from _walk(inner, rest, join(at, step))
 
 
+def texts(value: Value, at: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a value, at any depth, with its concrete path."""
+    if isinstance(value, str):
+        yield at, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from texts(item, join(at, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from texts(item, join(at, index))
+
+
 def join(path: str, step: str | int) -> str:
     """A path one step longer: `join("a", 0)` is `a[0]`, `join("a", "b")` is `a.b`."""
     if isinstance(step, int) or step == "*":

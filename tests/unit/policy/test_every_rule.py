@@ -1,7 +1,7 @@
 """What holds for every rule: its spec exists, its types and paths exist, it bites on each property that it guards.
 
 A rule `x-y` has its spec in `test_rule_x_y.py`: `GOOD`, stacks in which it finds nothing and which hold every type that
-it covers, and tests of what it finds and does not.
+it covers, `NEVER`, types that it always refuses, and tests of what it finds and does not.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from mailinfra.sandbox.providers.schema import Schema, Sdk, Type
 from mailinfra_policy import mutants
 from mailinfra_policy.judge import Judge
 from mailinfra_policy.resource import Stack
-from mailinfra_policy.rule import Rule
+from mailinfra_policy.rule import ANY, Guard, Rule
 from mailinfra_policy.rules import all_rules
 from mailinfra_policy.values import steps
 from tests.policy_helpers import TODAY, found, resource, settings
@@ -49,7 +49,7 @@ def test_an_id_is_a_file(rule: Rule) -> None:
 
 @each_rule
 def test_types_and_paths_exist_in_the_sdk(rule: Rule) -> None:
-    for token, guards in rule.covers.items():
+    for token, guards in _typed(rule):
         schema = sdk(token.split(":")[0]).schema(token)
         for guard in guards:
             if not guard.path:
@@ -60,6 +60,15 @@ def test_types_and_paths_exist_in_the_sdk(rule: Rule) -> None:
             for step in rest:
                 kinds = [below for kind in kinds for below in _below(schema, kind, step)]
                 assert kinds, f"{token} has no input {guard.path}"
+
+
+def _typed(rule: Rule) -> list[tuple[str, tuple[Guard, ...]]]:
+    return [(token, guards) for token, guards in rule.covers.items() if token != ANY]
+
+
+def never(rule: Rule) -> frozenset[str]:
+    """The types that a rule refuses whatever their inputs."""
+    return frozenset(getattr(spec(rule), "NEVER", ()))
 
 
 def _below(schema: Schema, kind: Type, step: str | int | None) -> list[Type]:
@@ -84,7 +93,13 @@ def test_the_good_is_clean(rule: Rule) -> None:
 @each_rule
 def test_the_good_holds_every_type(rule: Rule) -> None:
     held = {item.type for stack in goods(rule) for item in stack.resources}
-    assert set(rule.covers) <= held
+    assert set(rule.covers) - {ANY} <= held | never(rule)
+
+
+@each_rule
+def test_what_is_never_right_is_found(rule: Rule) -> None:
+    for token in never(rule):
+        assert token in rule.covers and found(rule, [resource(token)]), token
 
 
 @each_rule
@@ -108,7 +123,7 @@ def test_it_says_nothing_of_other_types(rule: Rule) -> None:
 def test_a_guarded_property_is_in_some_good_stack(rule: Rule) -> None:
     """Else the mutation run would have nothing to spoil there."""
     stacks = goods(rule)
-    for token, guards in rule.covers.items():
+    for token, guards in _typed(rule):
         for guard in guards:
             if guard.path and guard.needed:
                 values = [v for s in stacks for r in s.of(token) for _, v in r.each(guard.path)]
