@@ -316,7 +316,10 @@ def check_steering(fleet: Fleet, places: Places) -> Iterator[Problem]:
 def check_accounts(fleet: Fleet, places: Places) -> Iterator[Problem]:
     """The accounts that DNS providers and clouds need."""
     parent = fleet.dns.parent
-    if parent.provider is ParentProvider.CLOUDFLARE and not parent.account_id:
+    for domain in sorted(parent.existing.keys() - set(fleet.domains)):
+        yield Problem(f"dns.parent.existing.{domain}", domain, f"one of {', '.join(fleet.domains)}")
+    new = set(fleet.domains) - parent.existing.keys()
+    if parent.provider is ParentProvider.CLOUDFLARE and new and not parent.account_id:
         yield Problem(
             "dns.parent.account_id", "nothing", "the id of the Cloudflare account (32 hexadecimal digits)"
         )
@@ -460,7 +463,7 @@ SECTIONS: Mapping[Check, frozenset[str]] = {
     check_zone_services: frozenset({"zones", "regions", "mx", "residency"}),
     check_mx: frozenset({"regions", "mx", "dns"}),
     check_steering: frozenset({"regions", "mx", "dns"}),
-    check_accounts: frozenset({"regions", "dns", "clouds"}),
+    check_accounts: frozenset({"domains", "regions", "dns", "clouds"}),
     check_placement: frozenset({"regions", "placement"}),
     check_dkim: frozenset({"regions", "dkim"}),
     check_name_lengths: frozenset({"domains", "zones", "regions", "dns", "dkim"}),

@@ -161,6 +161,11 @@ RegionName = Annotated[
     Field(pattern=rf"^{LABEL}$", max_length=32),
     Words("a cloud's region name, such as eu-central-1 or europe-west3"),
 ]
+ZoneId = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"),
+    Words("a DNS zone's id or name as its provider shows it"),
+]
 MailAddress = Annotated[
     str,
     Field(pattern=rf"^(?:{LOCAL_PART}@{DOMAIN})?$", max_length=254),
@@ -281,7 +286,10 @@ class Parent(Model):
     account_id: Annotated[
         str, Field(pattern=r"^(?:[0-9a-f]{32})?$"), Words("32 hexadecimal digits, or empty")
     ] = ""
-    """The Cloudflare account that owns the zones (Cloudflare only)."""
+    """The Cloudflare account that owns the zones that are made here (Cloudflare only)."""
+    existing: dict[DomainName, ZoneId] = Field(default_factory=dict)
+    """Zones that exist already, by domain: the zone's id (Cloudflare, Route 53) or name (Cloud DNS). Records are added
+    to them; they are neither made nor signed nor deleted here. A domain that is not listed gets a new zone."""
 
 
 class Steering(Model):

@@ -29,15 +29,26 @@ class DnsZone(Protocol):
 
 
 def zone(
-    provider: str, name: str, apex: str, parent: pulumi.Resource, *, dnssec: bool = True, account_id: str = ""
+    provider: str,
+    name: str,
+    apex: str,
+    parent: pulumi.Resource,
+    *,
+    dnssec: bool = True,
+    account_id: str = "",
+    existing: str = "",
 ) -> DnsZone:
-    """The zone `apex` at `provider` (`cloudflare`, `route53` or `clouddns`), declared under `parent`."""
+    """The zone `apex` at `provider` (`cloudflare`, `route53` or `clouddns`), declared under `parent`.
+
+    `existing` is the id (Cloud DNS: the name) of a zone that is there already: records are added to it, and it is
+    neither made nor signed nor ever deleted here. Its name servers and signers are then its owner's affair.
+    """
     if provider == "cloudflare":
-        return CloudflareZone(name, apex, parent, dnssec, account_id)
+        return CloudflareZone(name, apex, parent, dnssec, account_id, existing)
     return (
-        Route53Zone(name, apex, parent, dnssec)
+        Route53Zone(name, apex, parent, dnssec, existing)
         if provider == "route53"
-        else CloudDnsZone(name, apex, parent, dnssec)
+        else CloudDnsZone(name, apex, parent, dnssec, existing)
     )
 
 
@@ -49,16 +60,21 @@ def name_server_count(provider: str) -> int:
 class CloudflareZone:
     """A zone at Cloudflare: one resource for each value, never proxied."""
 
-    def __init__(self, name: str, apex: str, parent: pulumi.Resource, dnssec: bool, account_id: str) -> None:
+    def __init__(
+        self, name: str, apex: str, parent: pulumi.Resource, dnssec: bool, account_id: str, existing: str
+    ) -> None:
         self.parent, self.name = parent, name
-        self.zone = cloudflare.Zone(
+        self.zone_id: pulumi.Input[str] = existing
+        self.name_servers, self.signers = nobody(), nobody()
+        if existing:
+            return
+        made = cloudflare.Zone(
             f"{name}-zone", name=apex, type="full", account={"id": account_id}, opts=children(parent)
         )
-        self.name_servers = self.zone.name_servers.apply(all_absolute)
-        self.signers: pulumi.Output[list[str]] = pulumi.Output.from_input([])
+        self.zone_id, self.name_servers = made.id, made.name_servers.apply(all_absolute)
         if dnssec:
             signed = cloudflare.ZoneDnssec(
-                f"{name}-dnssec", zone_id=self.zone.id, status="active", opts=children(parent)
+                f"{name}-dnssec", zone_id=made.id, status="active", opts=children(parent)
             )
             self.signers = pulumi.Output.all(
                 signed.key_tag, signed.algorithm, signed.digest_type, signed.digest
@@ -70,7 +86,7 @@ class CloudflareZone:
         return [
             cloudflare.DnsRecord(
                 f"{self.name}-{record.key}" + (f"-{key}" if key else ""),
-                zone_id=self.zone.id,
+                zone_id=self.zone_id,
                 name=record.name.rstrip("."),
                 type=record.type,
                 ttl=record.ttl,
@@ -136,15 +152,20 @@ def cloudflare_data(kind: str, text: str) -> dict[str, Any]:
 class Route53Zone:
     """A public hosted zone at Route 53, signed under a KMS key in us-east-1 as Route 53 demands."""
 
-    def __init__(self, name: str, apex: str, parent: pulumi.Resource, dnssec: bool) -> None:
+    def __init__(
+        self, name: str, apex: str, parent: pulumi.Resource, dnssec: bool, existing: str = ""
+    ) -> None:
         self.parent, self.name = parent, name
-        self.zone = aws.route53.Zone(f"{name}-zone", name=apex, force_destroy=False, opts=children(parent))
-        self.name_servers = self.zone.name_servers.apply(all_absolute)
-        self.signers: pulumi.Output[list[str]] = pulumi.Output.from_input([])
+        self.zone_id: pulumi.Input[str] = existing
+        self.name_servers, self.signers = nobody(), nobody()
+        if existing:
+            return
+        made = aws.route53.Zone(f"{name}-zone", name=apex, force_destroy=False, opts=children(parent))
+        self.zone_id, self.name_servers = made.zone_id, made.name_servers.apply(all_absolute)
         if dnssec:
-            self._sign(name)
+            self.signers = self._sign(name)
 
-    def _sign(self, name: str) -> None:
+    def _sign(self, name: str) -> pulumi.Output[list[str]]:
         account = aws.get_caller_identity_output(
             opts=pulumi.InvokeOutputOptions(parent=self.parent)
         ).account_id
@@ -160,18 +181,18 @@ class Route53Zone:
         )
         signing = aws.route53.KeySigningKey(
             f"{name}-signing",
-            hosted_zone_id=self.zone.zone_id,
+            hosted_zone_id=self.zone_id,
             key_management_service_arn=key.arn,
             name="ksk",
             opts=children(self.parent),
         )
         signed = aws.route53.HostedZoneDnsSec(
             f"{name}-dnssec",
-            hosted_zone_id=self.zone.zone_id,
+            hosted_zone_id=self.zone_id,
             opts=children(self.parent, depends_on=[signing]),
         )
         # The parent must not vouch for the zone before the zone is signed.
-        self.signers = after(signing.ds_record, [signed]).apply(lambda signer: [signer])
+        return after(signing.ds_record, [signed]).apply(lambda signer: [signer])
 
     def add(self, record: Record, values: Values, keys: Sequence[str]) -> list[pulumi.Resource]:
         """Declares one record set."""
@@ -179,7 +200,7 @@ class Route53Zone:
         return [
             aws.route53.Record(
                 f"{self.name}-{record.key}",
-                zone_id=self.zone.zone_id,
+                zone_id=self.zone_id,
                 name=record.name.rstrip("."),
                 type=record.type,
                 ttl=record.ttl,
@@ -233,9 +254,15 @@ def ksk_policy(account: str) -> str:
 class CloudDnsZone:
     """A public managed zone at Cloud DNS, signed with ECDSA P-256."""
 
-    def __init__(self, name: str, apex: str, parent: pulumi.Resource, dnssec: bool) -> None:
+    def __init__(
+        self, name: str, apex: str, parent: pulumi.Resource, dnssec: bool, existing: str = ""
+    ) -> None:
         self.parent, self.name = parent, name
-        self.zone = gcp.dns.ManagedZone(
+        self.zone_id: pulumi.Input[str] = existing
+        self.name_servers, self.signers = nobody(), nobody()
+        if existing:
+            return
+        made = gcp.dns.ManagedZone(
             f"{name}-zone",
             name=name,
             dns_name=absolute(apex),
@@ -252,11 +279,10 @@ class CloudDnsZone:
             cloud_logging_config={"enable_logging": True},
             opts=children(parent),
         )
-        self.name_servers = self.zone.name_servers.apply(all_absolute)
-        self.signers: pulumi.Output[list[str]] = pulumi.Output.from_input([])
+        self.zone_id, self.name_servers = made.name, made.name_servers.apply(all_absolute)
         if dnssec:
             keys = gcp.dns.get_keys_output(
-                managed_zone=self.zone.name, opts=pulumi.InvokeOutputOptions(parent=parent)
+                managed_zone=made.name, opts=pulumi.InvokeOutputOptions(parent=parent)
             )
             self.signers = keys.key_signing_keys.apply(
                 lambda found: [key.ds_record for key in found if key.is_active and key.ds_record]
@@ -268,7 +294,7 @@ class CloudDnsZone:
         return [
             gcp.dns.RecordSet(
                 f"{self.name}-{record.key}",
-                managed_zone=self.zone.name,
+                managed_zone=self.zone_id,
                 name=absolute(record.name),
                 type=record.type,
                 ttl=record.ttl,
@@ -291,6 +317,11 @@ def nth(values: pulumi.Output[list[str]], number: int) -> pulumi.Output[str]:
         return known[number]
 
     return values.apply(one)
+
+
+def nobody() -> pulumi.Output[list[str]]:
+    """No names: an empty list that comes as an output."""
+    return pulumi.Output.from_input([])
 
 
 def all_absolute(names: Sequence[str]) -> list[str]:

@@ -36,9 +36,9 @@ class MailRecords(pulumi.ComponentResource):
     """
 
     name_servers: pulumi.Output[dict[str, list[str]]]
-    """Domain to the name servers that the registrar must be told."""
+    """Domain to the name servers that the registrar must be told; none for a zone that existed before."""
     signers: pulumi.Output[dict[str, list[str]]]
-    """Domain to the DS records that the registrar must be told."""
+    """Domain to the DS records that the registrar must be told; none for a zone that existed before."""
 
     def __init__(self, name: str, args: MailRecordsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailRecords", name, {}, opts)
@@ -53,6 +53,7 @@ class MailRecords(pulumi.ComponentResource):
                 self,
                 dnssec=dns.dnssec,
                 account_id=dns.parent.account_id,
+                existing=dns.parent.existing.get(domain, ""),
             )
             for domain in fleet_plan.fleet.domains
         }

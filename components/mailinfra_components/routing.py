@@ -91,7 +91,7 @@ class MxRouting(pulumi.ComponentResource):
             targets = made.get(item.alias, []) if item.alias else []
             record = aws.route53.Record(
                 f"{name}-{item.key}",
-                zone_id=zone.zone.zone_id,
+                zone_id=zone.zone_id,
                 name=item.name,
                 type=item.type,
                 set_identifier=item.set_identifier,
@@ -140,7 +140,7 @@ class MxRouting(pulumi.ComponentResource):
         for item in chosen.clouddns:
             gcp.dns.RecordSet(
                 f"{name}-{item.key}",
-                managed_zone=zone.zone.name,
+                managed_zone=zone.zone_id,
                 name=f"{item.name}.",
                 type=item.type,
                 ttl=item.ttl,
@@ -161,7 +161,7 @@ def route53_answer(
 ) -> dict[str, Any]:
     """What a record set answers: a node's address while its health check passes, or another name of the zone."""
     if item.alias is not None:
-        alias = {"name": item.alias, "zone_id": zone.zone.zone_id, "evaluate_target_health": True}
+        alias = {"name": item.alias, "zone_id": zone.zone_id, "evaluate_target_health": True}
         return {"aliases": [alias]}
     host = item.host or ""
     return {

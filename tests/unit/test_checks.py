@@ -92,6 +92,11 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"dns__parent": {"provider": "cloudflare"}}, "dns.parent.account_id", "Cloudflare account"),
     ({"dns__parent__provider": "route53"}, "dns.parent.account_id", "nothing"),
+    (
+        {"dns__parent__existing": {"other.test": "abc"}},
+        "dns.parent.existing.other.test",
+        "one of example.test",
+    ),
     ({"clouds__gcp__project": ""}, "clouds.gcp.project", "regions[1]"),
     ({"clouds__aws__endpoints__kms": "https://kms.aws.test"}, "clouds.aws.endpoints.kms", "{region}"),
     ({"placement__default": "eu-west-9"}, "placement.default", "a region of the fleet"),

@@ -129,6 +129,26 @@ def test_a_long_dkim_key_arrives_whole(parent: str) -> None:
         assert "".join(strings).endswith(LONG)
 
 
+@pytest.mark.parametrize(
+    ("provider", "makes", "record", "place"),
+    [
+        ("cloudflare", "cloudflare:index/zone:Zone", "cloudflare:index/dnsRecord:DnsRecord", "zoneId"),
+        ("route53", "aws:route53/zone:Zone", "aws:route53/record:Record", "zoneId"),
+        ("clouddns", "gcp:dns/managedZone:ManagedZone", "gcp:dns/recordSet:RecordSet", "managedZone"),
+    ],
+)
+def test_a_zone_that_exists_only_gets_records(provider: str, makes: str, record: str, place: str) -> None:
+    parent = {**PARENTS[provider], "existing": {"example.test": "Z0EXISTING"}}
+    program = declared(dns__parent=parent)
+    assert [zone.name for zone in program.of(makes)] == ["dns-second-test-zone"]
+    signing = {"cloudflare:index/zoneDnssec:ZoneDnssec", "aws:route53/hostedZoneDnsSec:HostedZoneDnsSec"}
+    assert not [item for token in signing for item in program.of(token) if "example-test" in item.name]
+    of_it = [
+        item.inputs for item in program.of(record) if item.inputs["name"].rstrip(".").endswith("example.test")
+    ]
+    assert of_it and {item[place] for item in of_it} == {"Z0EXISTING"}
+
+
 def test_the_parent_zone_is_signed_at_each_provider() -> None:
     assert records("cloudflare").of("cloudflare:index/zoneDnssec:ZoneDnssec")[0].inputs["status"] == "active"
     route53 = records("route53")
