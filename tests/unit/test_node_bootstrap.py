@@ -117,6 +117,16 @@ def test_same_spec_same_script(
             ) == (role in roles)
 
 
+@pytest.mark.parametrize("device", ["/dev/sdf", ""])
+def test_mail_waits_for_its_volume_where_there_is_one(device: str) -> None:
+    script = render(replace(node_spec(["mailbox"]), data_device=device))
+    waits = files(script)["/etc/systemd/system/dovecot.service.d/mailinfra.conf"]
+    assert ("ConditionPathIsMountPoint=/srv/mail\n" in waits) is bool(device)
+    # Mounting by fstab, with its nofail, would be no error where nothing is mounted.
+    assert ('"$device" /srv/mail\n' in script) is bool(device)
+    assert "\n  mount /srv/mail\n" not in script
+
+
 def test_no_secret_and_no_template_is_left(scripts: dict[tuple[Cloud, tuple[Role, ...]], str]) -> None:
     for script in scripts.values():
         assert not re.search(r"PRIVATE KEY|aws_secret|AKIA|\{\{|\}\}\s|\{%|Undefined", script)
