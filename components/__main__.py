@@ -19,6 +19,7 @@ from mailinfra_components.network import MailNetwork
 from mailinfra_components.nodes import MailNodes
 from mailinfra_components.records import MailRecords
 from mailinfra_components.routing import MxRouting
+from mailinfra_components.traces import MailTraces, ProjectTraces
 
 COMPONENTS = [
     DkimKeys,
@@ -28,7 +29,9 @@ COMPONENTS = [
     MailNetwork,
     MailNodes,
     MailRecords,
+    MailTraces,
     MxRouting,
+    ProjectTraces,
     UserDirectory,
 ]
 

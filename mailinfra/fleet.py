@@ -350,6 +350,15 @@ class Keys(Model):
     """Days that a deleted key can still be brought back."""
 
 
+class Traces(Model):
+    """Who did what: audit logs and the alarms on keys."""
+
+    retention_days: int = Field(default=400, ge=1, le=3650)
+    """Days that nobody can delete an audit log. It cannot be shortened for what was written already."""
+    operators: MailAddress = ""
+    """Who gets alarms (an address, better not on this fleet); empty: `operators@` the primary domain."""
+
+
 class DkimKey(Model):
     """One generation of DKIM keys: one key in each region's HSM."""
 
@@ -475,6 +484,8 @@ class Fleet(Model):
     """Where users live."""
     keys: Keys = Keys()
     """Keys at rest."""
+    traces: Traces = Traces()
+    """Audit logs and alarms."""
     dkim: Dkim = Dkim()
     """Signing."""
     tls: Tls = Tls()

@@ -148,10 +148,15 @@ def key_ring(fleet: Fleet, region: str) -> str:
     return gcp_name(fleet, region)
 
 
-def control_bucket(fleet: Fleet, region: str, account: str) -> str:
-    """The name of a region's control bucket, at most 63 characters and unique in the world.
+def bucket(fleet: Fleet, region: str, purpose: str, account: str) -> str:
+    """The name of a region's bucket, at most 63 characters and unique in the world.
 
     `account` is the AWS account id or the GCP project (known at `up`); its hash tells fleets apart that have
     the same name.
     """
-    return f"{shorten(resource(fleet, region, 'control'), 63 - HASH_LENGTH - 1)}-{_hash(account)}"
+    return f"{shorten(resource(fleet, region, purpose), 63 - HASH_LENGTH - 1)}-{_hash(account)}"
+
+
+def control_bucket(fleet: Fleet, region: str, account: str) -> str:
+    """The name of a region's control bucket."""
+    return bucket(fleet, region, "control", account)

@@ -15,7 +15,9 @@ _HOMES = {
     "MailNetwork": "network",
     "MailNodes": "nodes",
     "MailRecords": "records",
+    "MailTraces": "traces",
     "MxRouting": "routing",
+    "ProjectTraces": "traces",
     "UserDirectory": "directory",
 }
 

@@ -1,6 +1,5 @@
 """UserDirectory: one region's copy of the directory and the trust anchors, in an encrypted bucket."""
 
-import json
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -9,6 +8,7 @@ import pulumi_aws as aws
 import pulumi_gcp as gcp
 
 from mailinfra.node.pack import software
+from mailinfra_components.buckets import gcs_bucket, s3_bucket
 from mailinfra_components.options import after, children, received, tags
 
 ANCHORS_KEY = "trust/anchors.pem"
@@ -58,89 +58,40 @@ class UserDirectory(pulumi.ComponentResource):
 
     def _aws(self, name: str, args: UserDirectoryArgs) -> None:
         region = args["region"]
-        bucket = aws.s3.Bucket(
-            f"{name}-bucket",
+        bucket = s3_bucket(
+            name,
+            self,
             region=region,
             bucket=args["bucket"],
+            key=args["storage_key"],
+            marks=tags(name, args["zone"], data="personal"),
             # Holds copies only: the directory is published from its source, enrolment happens again.
             force_destroy=True,
-            tags=tags(name, args["zone"], data="personal"),
-            opts=children(self),
         )
-        closed = aws.s3.BucketPublicAccessBlock(
-            f"{name}-private",
-            region=region,
-            bucket=bucket.id,
-            block_public_acls=True,
-            block_public_policy=True,
-            ignore_public_acls=True,
-            restrict_public_buckets=True,
-            opts=children(self),
-        )
-        owner = aws.s3.BucketOwnershipControls(
-            f"{name}-owner",
-            region=region,
-            bucket=bucket.id,
-            rule={"object_ownership": "BucketOwnerEnforced"},
-            opts=children(self),
-        )
-        encrypted = aws.s3.BucketServerSideEncryptionConfiguration(
-            f"{name}-encryption",
-            region=region,
-            bucket=bucket.id,
-            rules=[
-                {
-                    "apply_server_side_encryption_by_default": {
-                        "sse_algorithm": "aws:kms",
-                        "kms_master_key_id": args["storage_key"],
-                    },
-                    "bucket_key_enabled": True,
-                }
-            ],
-            opts=children(self),
-        )
-        versioned = aws.s3.BucketVersioning(
-            f"{name}-versions",
-            region=region,
-            bucket=bucket.id,
-            versioning_configuration={"status": "Enabled"},
-            opts=children(self),
-        )
-        tls_only = aws.s3.BucketPolicy(
-            f"{name}-tls",
-            region=region,
-            bucket=bucket.id,
-            policy=bucket.arn.apply(tls_policy),
-            opts=children(self, depends_on=[closed]),
-        )
-        guards: list[pulumi.Resource] = [closed, owner, encrypted, versioned, tls_only]
         objects = [
             aws.s3.BucketObjectv2(
                 f"{name}-{item.name}",
                 region=region,
-                bucket=bucket.id,
+                bucket=bucket.name,
                 key=item.key,
                 content=item.content,
                 content_type=item.kind,
-                opts=children(self, depends_on=guards),
+                opts=children(self, depends_on=bucket.guards),
             )
             for item in contents(args)
         ]
-        self.bucket = after(bucket.bucket, objects)
+        self.bucket = after(bucket.name, objects)
         self.arn = bucket.arn
 
     def _gcp(self, name: str, args: UserDirectoryArgs) -> None:
-        bucket = gcp.storage.Bucket(
-            f"{name}-bucket",
-            name=args["bucket"],
-            location=args["region"],
-            uniform_bucket_level_access=True,
-            public_access_prevention="enforced",
-            versioning={"enabled": True},
-            encryption={"default_kms_key_name": args["storage_key"]},
+        bucket = gcs_bucket(
+            name,
+            self,
+            region=args["region"],
+            bucket=args["bucket"],
+            key=args["storage_key"],
+            marks=tags(name, args["zone"], data="personal"),
             force_destroy=True,
-            labels=tags(name, args["zone"], data="personal"),
-            opts=children(self),
         )
         objects = [
             gcp.storage.BucketObject(
@@ -154,7 +105,7 @@ class UserDirectory(pulumi.ComponentResource):
             for item in contents(args)
         ]
         self.bucket = after(bucket.name, objects)
-        self.arn = bucket.name
+        self.arn = bucket.arn
 
 
 @dataclass(frozen=True)
@@ -173,18 +124,4 @@ def contents(args: UserDirectoryArgs) -> tuple[Content, ...]:
     return (
         Content("anchors", ANCHORS_KEY, args["anchors"], "application/x-pem-file"),
         Content("software", node.key, node.text, "application/json"),
-    )
-
-
-def tls_policy(arn: str) -> str:
-    """A bucket policy that refuses every request without TLS 1.3."""
-    refuse = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [arn, f"{arn}/*"]}
-    return json.dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [
-                {"Sid": "TlsOnly", **refuse, "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
-                {"Sid": "TlsFloor", **refuse, "Condition": {"NumericLessThan": {"s3:TlsVersion": "1.3"}}},
-            ],
-        }
     )

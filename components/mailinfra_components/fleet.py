@@ -19,6 +19,7 @@ from mailinfra_components.nodes import MailNodes
 from mailinfra_components.options import received
 from mailinfra_components.records import MailRecords
 from mailinfra_components.routing import MxRouting
+from mailinfra_components.traces import MailTraces, ProjectTraces
 
 
 class MailFleetArgs(TypedDict):
@@ -91,6 +92,14 @@ class MailFleet(pulumi.ComponentResource):
             },
             mine,
         )
+        for region in regions:
+            self._traces(region, keys[region.name])
+        if any(region.cloud is Cloud.GCP for region in regions):
+            ProjectTraces(
+                names.gcp_name(fleet, "project"),
+                {"project": fleet.clouds.gcp.project, "operators": self._operators},
+                mine,
+            )
         directories = {region.name: self._directory(region, keys[region.name]) for region in regions}
         instances: dict[str, pulumi.Output[dict[str, str]]] = {}
         for region in regions:
@@ -218,13 +227,38 @@ class MailFleet(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
 
-    def _directory(self, region: RegionPlan, keys: MailKeys) -> UserDirectory:
-        fleet = self._plan.fleet
-        account = (
-            aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(parent=self)).account_id
-            if region.cloud is Cloud.AWS
-            else pulumi.Output.from_input(fleet.clouds.gcp.project)
+    @property
+    def _operators(self) -> str:
+        """Who gets alarms."""
+        return self._plan.fleet.traces.operators or f"operators@{self._plan.fleet.primary_domain}"
+
+    def _account(self, region: RegionPlan) -> pulumi.Output[str]:
+        """The AWS account's id or the Google Cloud project."""
+        if region.cloud is Cloud.GCP:
+            return pulumi.Output.from_input(self._plan.fleet.clouds.gcp.project)
+        return aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(parent=self)).account_id
+
+    def _traces(self, region: RegionPlan, keys: MailKeys) -> MailTraces:
+        fleet, account = self._plan.fleet, self._account(region)
+        return MailTraces(
+            self._resource(region, "traces"),
+            {
+                "cloud": region.cloud.value,
+                "region": region.name,
+                "zone": region.zone,
+                "account": account,
+                "bucket": account.apply(lambda known: names.bucket(fleet, region.name, "traces", known)),
+                "storage_key": keys.storage_key,
+                "retention_days": fleet.traces.retention_days,
+                "rotation_days": fleet.keys.rotation_days,
+                "deletion_window_days": fleet.keys.deletion_window_days,
+                "operators": self._operators,
+            },
+            pulumi.ResourceOptions(parent=self),
         )
+
+    def _directory(self, region: RegionPlan, keys: MailKeys) -> UserDirectory:
+        fleet, account = self._plan.fleet, self._account(region)
         return UserDirectory(
             self._resource(region, "directory"),
             {

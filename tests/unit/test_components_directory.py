@@ -5,7 +5,7 @@ from typing import Any
 
 from mailinfra.node.pack import software
 from mailinfra_components import UserDirectory
-from mailinfra_components.directory import tls_policy
+from mailinfra_components.buckets import bucket_policy
 from tests.declared import Program, declare
 
 ARN = "arn:aws:test:::dir-bucket"
@@ -39,7 +39,7 @@ def test_an_s3_bucket_is_closed_versioned_and_encrypted() -> None:
         "sseAlgorithm": "aws:kms",
         "kmsMasterKeyId": "key-1",
     }
-    assert json.loads(program.named("dir-tls").inputs["policy"]) == json.loads(tls_policy(ARN))
+    assert json.loads(program.named("dir-tls").inputs["policy"]) == json.loads(bucket_policy(ARN))
     buckets = {
         r.inputs["bucket"]
         for r in program.resources
@@ -49,7 +49,7 @@ def test_an_s3_bucket_is_closed_versioned_and_encrypted() -> None:
 
 
 def test_the_policy_refuses_everyone_without_tls_1_3() -> None:
-    statements: list[dict[str, Any]] = json.loads(tls_policy(ARN))["Statement"]
+    statements: list[dict[str, Any]] = json.loads(bucket_policy(ARN))["Statement"]
     assert {statement["Effect"] for statement in statements} == {"Deny"}
     assert {statement["Principal"] for statement in statements} == {"*"}
     assert all(statement["Action"] == "s3:*" for statement in statements)

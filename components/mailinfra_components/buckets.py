@@ -1,0 +1,154 @@
+"""Private buckets: encrypted with a key of the region, versioned, TLS 1.3 only, and on demand not to be changed."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_gcp as gcp
+
+from mailinfra_components.options import children
+
+DAY = 86400
+Statements = Callable[[str], list[dict[str, Any]]]
+"""From a bucket's ARN to further statements of its policy."""
+
+
+@dataclass(frozen=True)
+class PrivateBucket:
+    """A bucket: its name, its ARN (AWS) or name (GCP), and what must be in place before anything is put into it."""
+
+    name: pulumi.Output[str]
+    arn: pulumi.Output[str]
+    guards: list[pulumi.Resource]
+
+
+def s3_bucket(
+    name: str,
+    parent: pulumi.Resource,
+    *,
+    region: str,
+    bucket: pulumi.Input[str],
+    key: pulumi.Input[str],
+    marks: dict[str, str],
+    force_destroy: bool = False,
+    locked_days: int = 0,
+    statements: Statements = lambda arn: [],
+) -> PrivateBucket:
+    """An S3 bucket. With `locked_days` nobody, root included, deletes an object younger than that (Object Lock in
+    compliance mode)."""
+    made = aws.s3.Bucket(
+        f"{name}-bucket",
+        region=region,
+        bucket=bucket,
+        force_destroy=force_destroy,
+        object_lock_enabled=True if locked_days else None,
+        tags=marks,
+        opts=children(parent),
+    )
+    closed = aws.s3.BucketPublicAccessBlock(
+        f"{name}-private",
+        region=region,
+        bucket=made.id,
+        block_public_acls=True,
+        block_public_policy=True,
+        ignore_public_acls=True,
+        restrict_public_buckets=True,
+        opts=children(parent),
+    )
+    owner = aws.s3.BucketOwnershipControls(
+        f"{name}-owner",
+        region=region,
+        bucket=made.id,
+        rule={"object_ownership": "BucketOwnerEnforced"},
+        opts=children(parent),
+    )
+    encrypted = aws.s3.BucketServerSideEncryptionConfiguration(
+        f"{name}-encryption",
+        region=region,
+        bucket=made.id,
+        rules=[
+            {
+                "apply_server_side_encryption_by_default": {
+                    "sse_algorithm": "aws:kms",
+                    "kms_master_key_id": key,
+                },
+                "bucket_key_enabled": True,
+            }
+        ],
+        opts=children(parent),
+    )
+    versioned = aws.s3.BucketVersioning(
+        f"{name}-versions",
+        region=region,
+        bucket=made.id,
+        versioning_configuration={"status": "Enabled"},
+        opts=children(parent),
+    )
+    tls_only = aws.s3.BucketPolicy(
+        f"{name}-tls",
+        region=region,
+        bucket=made.id,
+        policy=made.arn.apply(lambda arn: bucket_policy(arn, statements(arn))),
+        opts=children(parent, depends_on=[closed]),
+    )
+    guards: list[pulumi.Resource] = [closed, owner, encrypted, versioned, tls_only]
+    if locked_days:
+        guards.append(
+            aws.s3.BucketObjectLockConfiguration(
+                f"{name}-lock",
+                region=region,
+                bucket=made.id,
+                rule={"default_retention": {"mode": "COMPLIANCE", "days": locked_days}},
+                opts=children(parent, depends_on=[versioned]),
+            )
+        )
+    return PrivateBucket(made.id, made.arn, guards)
+
+
+def gcs_bucket(
+    name: str,
+    parent: pulumi.Resource,
+    *,
+    region: str,
+    bucket: pulumi.Input[str],
+    key: pulumi.Input[str],
+    marks: dict[str, str],
+    force_destroy: bool = False,
+    locked_days: int = 0,
+) -> PrivateBucket:
+    """A Cloud Storage bucket. With `locked_days` nobody deletes an object younger than that (a locked retention
+    policy, which also excludes versioning; objects are then written once)."""
+    made = gcp.storage.Bucket(
+        f"{name}-bucket",
+        name=bucket,
+        location=region,
+        uniform_bucket_level_access=True,
+        public_access_prevention="enforced",
+        versioning=None if locked_days else {"enabled": True},
+        retention_policy={"retention_period": str(locked_days * DAY), "is_locked": True}
+        if locked_days
+        else None,
+        encryption={"default_kms_key_name": key},
+        force_destroy=force_destroy,
+        labels=marks,
+        opts=children(parent),
+    )
+    return PrivateBucket(made.name, made.name, [])
+
+
+def bucket_policy(arn: str, statements: Sequence[dict[str, Any]] = ()) -> str:
+    """A bucket policy that refuses every request without TLS 1.3, and says what else the statements say."""
+    refuse = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [arn, f"{arn}/*"]}
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {"Sid": "TlsOnly", **refuse, "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
+                {"Sid": "TlsFloor", **refuse, "Condition": {"NumericLessThan": {"s3:TlsVersion": "1.3"}}},
+                *statements,
+            ],
+        }
+    )
