@@ -9,13 +9,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from mailinfra.sandbox import disks
 from mailinfra.sandbox.machine import DiedError, Executed, Machine, NotRunningError, cgroups, clean_up_machine
-from mailinfra.sandbox.model import FirewallRule, ImageName, MachineFile, MachineSpec
+from mailinfra.sandbox.model import CloudKind, FirewallRule, ImageName, MachineFile, MachineSpec
 from mailinfra.sandbox.network import Network
 from mailinfra.sandbox.paths import Paths, SandboxError
 from mailinfra.sandbox.processes import write_atomic
@@ -228,6 +229,22 @@ class Supervisor:
         disks.detach_loops(folder / f"{volume}.img")
         (folder / f"{volume}.img").unlink(missing_ok=True)
         disks.remove_tree(folder / volume)
+
+    def delete_all(self, kind: CloudKind) -> None:
+        """Remove every server of a cloud with its addresses and volumes: the cloud has lost what it knew of them."""
+        with self._changed:
+            earlier = [machine for machine, spec in self._earlier.items() if spec.kind == kind]
+        self._take_over(earlier)
+        gone = [spec for spec in self.specs() if spec.kind == kind]
+        for spec in gone:
+            if spec.public_ipv4:
+                self._network.map_address(spec.public_ipv4, None)
+        with ThreadPoolExecutor(max_workers=max(1, len(gone))) as pool:
+            for _ in pool.map(self.delete, [spec.id for spec in gone]):
+                pass
+        for spec in gone:
+            for volume in spec.volumes:
+                self.delete_volume(volume)
 
     # What is
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mailinfra.sandbox.aws import service
 from mailinfra.sandbox.aws.service import TlsFront, certificate_names, trusts_ec2
+from mailinfra.sandbox.paths import Paths, SandboxError
 from mailinfra.sandbox.pki import Authority
 
 
@@ -46,6 +48,27 @@ def front(upstream: int, tmp_path: Path) -> Iterator[tuple[int, ssl.SSLContext]]
     trust = ssl.create_default_context(cadata=authority.certificate_pem)
     yield listener.getsockname()[1], trust
     made.stop()
+
+
+def test_who_asks_for_aws_waits_for_one_that_is_being_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([None, "http://127.0.0.1:2", "http://127.0.0.1:2", "http://127.0.0.1:2"])
+    made = service.Service()
+    made._paths, made._endpoint = Paths("x", tmp_path, tmp_path), "http://127.0.0.1:1"
+
+    def running(_: Paths) -> str | None:
+        found = next(answers)
+        if found is not None:
+            made._endpoint = found
+        return found
+
+    monkeypatch.setattr(service, "_running", running)
+    assert made.info()["endpoint"] == "http://127.0.0.1:2"
+    monkeypatch.setattr(service, "_running", lambda _: None)
+    monkeypatch.setattr(service, "RESTART_SECONDS", 0.01)
+    with pytest.raises(SandboxError, match=r"moto\.log"):
+        made.info()
 
 
 @pytest.mark.parametrize("name", ["kms.eu-central-1.aws.test", "bucket.s3.us-east-1.aws.test"])

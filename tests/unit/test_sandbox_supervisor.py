@@ -339,6 +339,28 @@ def until_boots(supervisor: Supervisor, boots: int) -> Status:
     return status
 
 
+def test_a_cloud_that_lost_all_loses_its_servers_and_their_volumes(
+    make: Callable[..., Supervisor], paths: Paths, network: FakeNetwork
+) -> None:
+    first = make()
+    first.create(replace(SPEC, public_ipv4="198.51.100.4", volumes={"vol-1": "/dev/sdf"}))
+    first.create(replace(OTHER, kind="gcp"))
+    settled(first)
+    settled(first, OTHER.id)
+    volume = paths.folder("volumes") / "vol-1.img"
+    volume.touch()
+    first.close(power_off=False)
+    # Neither those that an earlier daemon had, nor one of its own, is left.
+    second = make()
+    second.create(replace(SPEC, id="i-9", private_ipv4="203.0.113.99", volumes={}))
+    second.delete_all("aws")
+    assert [status.id for status in second.statuses()] == []
+    second.resume()
+    assert [status.id for status in second.statuses()] == [OTHER.id]
+    assert "198.51.100.4" not in network.mapping
+    assert not volume.exists()
+
+
 def test_volumes_grow_in_place_and_a_disk_stays_as_it_was_made(make: Callable[..., Supervisor]) -> None:
     supervisor = make()
     supervisor.create(replace(SPEC, disk_limit=1 << 30))

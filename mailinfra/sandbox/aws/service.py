@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,8 @@ ADDRESS = "192.0.2.21"
 """Where all of AWS answers inside the sandbox's network."""
 DOMAIN = "aws.test"
 CREDENTIAL_SECONDS = 3600
+RESTART_SECONDS = 60.0
+"""How long an AWS that ended may take to be there again, empty and without servers."""
 _BUFFER = 65_536
 _log = logging.getLogger(__name__)
 
@@ -61,12 +64,15 @@ def _port(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def start_moto(paths: Paths) -> str:
-    """Start a sandbox's AWS unless it runs already (a daemon that crashed leaves it running); returns its URL."""
+def start_moto(paths: Paths) -> bool:
+    """Start a sandbox's AWS unless it runs already (a daemon that crashed leaves it running). Whether it was started:
+    it is empty then.
+    """
     folder = paths.folder("aws")
-    if Process.load(folder / PROCESS_FILE) is None:
-        _spawn(folder)
-    return moto_endpoint(paths)
+    if Process.load(folder / PROCESS_FILE) is not None:
+        return False
+    _spawn(folder)
+    return True
 
 
 def _spawn(folder: Path) -> None:
@@ -94,6 +100,14 @@ def certificate_names() -> list[str]:
     names = [f"*.{region}.{DOMAIN}" for region in regions]
     buckets = [f"*.s3.{region}.{DOMAIN}" for region in regions]
     return [f"*.{DOMAIN}", *names, *buckets]
+
+
+def _running(paths: Paths) -> str | None:
+    """The URL of the AWS that runs now, if one does."""
+    try:
+        return moto_endpoint(paths)
+    except SandboxError:
+        return None
 
 
 class TlsFront:
@@ -163,6 +177,7 @@ class Service:
 
     def __init__(self) -> None:
         self._endpoint = ""
+        self._paths: Paths | None = None
         self._stopping = threading.Event()
         self._front: TlsFront | None = None
         self._clients: dict[tuple[str, str], Any] = {}
@@ -170,7 +185,8 @@ class Service:
 
     def start(self, context: Context) -> None:
         """Start moto, and inside the sandbox's network its front."""
-        self._endpoint = start_moto(context.paths)
+        self._paths = context.paths
+        self._fill(context)
         context.metadata.aws_credentials = self.credentials
         if context.network is not None:
             context.network.add_service_address(ADDRESS)
@@ -178,7 +194,7 @@ class Service:
             tls = context.authority.server_context(certificate_names())
             self._front = TlsFront(listener, tls, _port(moto_endpoint(context.paths, "machines")))
             self._front.start()
-        threading.Thread(target=self._keep, args=(context.paths,), name="aws-keep", daemon=True).start()
+        threading.Thread(target=self._keep, args=(context,), name="aws-keep", daemon=True).start()
         context.call(
             "dns.set_hosts", name=f"*.{DOMAIN}", records=[{"type": "A", "ttl": 300, "values": [ADDRESS]}]
         )
@@ -190,8 +206,15 @@ class Service:
             self._front.stop()
             self._front = None
 
-    def _keep(self, paths: Paths) -> None:
+    def _fill(self, context: Context) -> None:
+        """Have moto run. One that is new knows of no server, so there may be none."""
+        if start_moto(context.paths) and context.supervisor is not None:
+            context.supervisor.delete_all("aws")
+        self._endpoint = moto_endpoint(context.paths)
+
+    def _keep(self, context: Context) -> None:
         """Start moto again should it end. What it held is lost: a refresh then drops it from the stack's state."""
+        paths = context.paths
         while True:
             process = Process.load(paths.state / "aws" / PROCESS_FILE)
             if process is not None:
@@ -199,13 +222,13 @@ class Service:
             if self._stopping.is_set():
                 return
             _log.error("moto ended, and with it all that AWS held here; starting it anew")
+            try:
+                self._fill(context)
+            except SandboxError:
+                _log.exception("moto does not start")
+                return
             with self._lock:
                 self._clients.clear()
-                try:
-                    self._endpoint = start_moto(paths)
-                except SandboxError:
-                    _log.exception("moto does not start")
-                    return
             if self._front is not None:
                 self._front.port = _port(moto_endpoint(paths, "machines"))
 
@@ -214,7 +237,15 @@ class Service:
         return {"info": self.info}
 
     def info(self) -> dict[str, Any]:
-        """Where AWS answers: `endpoint` for the host, `address` for machines; the account number."""
+        """Where AWS answers: `endpoint` for the host, `address` for machines; the account number.
+
+        Waits for one that is just being started anew. Raises `SandboxError` when that takes too long.
+        """
+        end = time.monotonic() + RESTART_SECONDS
+        while self._paths is not None and self._endpoint != _running(self._paths):
+            if time.monotonic() > end:
+                raise SandboxError("the sandbox's AWS does not run; see aws/moto.log and cloud.log")
+            time.sleep(0.1)
         return {"endpoint": self._endpoint, "account": ACCOUNT, "address": ADDRESS, "domain": DOMAIN}
 
     def credentials(self, spec: MachineSpec, role: str) -> dict[str, str]:
