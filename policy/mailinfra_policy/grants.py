@@ -6,14 +6,15 @@ https://cloud.google.com/iam/docs/principal-identifiers.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mailinfra_policy import policies, values
+from mailinfra_policy.expect import unknown
 from mailinfra_policy.policies import Condition, Statement
 from mailinfra_policy.resource import Resource
 from mailinfra_policy.rule import Finding
-from mailinfra_policy.values import UNKNOWN, Unknown, Value
+from mailinfra_policy.values import UNKNOWN, Unknown, Value, show
 
 IDENTITY_POLICIES: Mapping[str, tuple[str, ...]] = {
     "aws:iam/policy:Policy": ("policy",),
@@ -108,6 +109,28 @@ def unreadable(resource: Resource, document: Document) -> Iterator[Finding]:
     """What is no policy cannot be shown to be right."""
     if document.error:
         yield Finding(resource, document.path, document.error, "a policy document")
+
+
+def told(
+    resource: Resource,
+    table: Mapping[str, tuple[str, ...]],
+    wrong: Callable[[Statement], policies.Answer],
+    allowed: str,
+) -> Iterator[Finding]:
+    """Every statement of the resource's policies that is wrong, or of which that is not known."""
+    for document in documents(resource, table):
+        yield from unreadable(resource, document)
+        for statement in document.statements:
+            answer = wrong(statement)
+            if isinstance(answer, Unknown):
+                yield unknown(resource, document.path, allowed)
+            elif answer:
+                yield Finding(resource, document.path, f"{statement.path}: {_shown(statement)}", allowed)
+
+
+def _shown(statement: Statement) -> str:
+    who = show(list(statement.principals.patterns)) if statement.principals else "its identity"
+    return f"{who} may {show(list(statement.actions.patterns))} on {show(list(statement.resources.patterns))}"
 
 
 _NARROWING = frozenset(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 from mailinfra_policy.expect import is_false, unknown
 from mailinfra_policy.grants import (
@@ -13,10 +13,9 @@ from mailinfra_policy.grants import (
     RING_GRANTS,
     WIDE_GRANTS,
     bindings,
-    documents,
     guarded_paths,
     opens_to_everyone,
-    unreadable,
+    told,
     wildcard,
 )
 from mailinfra_policy.policies import Answer, Statement, all_of, any_of, negated, overlaps
@@ -65,38 +64,17 @@ def judge(resource: Resource, context: Context) -> Iterator[Finding]:
     """Whoever is allowed something is somebody in particular, and what is allowed is for keys in particular."""
     if resource.type in KEY_POLICIES:
         yield from is_false(resource, "bypassPolicyLockoutSafetyCheck", default=False)
-        yield from _told(
+        yield from told(
             resource, KEY_POLICIES, _key_statement, "principals by name; kms:* for the account only"
         )
     elif resource.type in IDENTITY_POLICIES:
-        yield from _told(resource, IDENTITY_POLICIES, _wide_use, "the keys' own ARNs")
+        yield from told(resource, IDENTITY_POLICIES, _wide_use, "the keys' own ARNs")
     elif resource.type == _GRANT:
         yield from _grantee(resource, context)
     elif resource.type in _WIDE:
         yield from _wide_roles(resource)
     else:
         yield from _key_members(resource, context)
-
-
-def _told(
-    resource: Resource,
-    table: Mapping[str, tuple[str, ...]],
-    wrong: Callable[[Statement], Answer],
-    allowed: str,
-) -> Iterator[Finding]:
-    for document in documents(resource, table):
-        yield from unreadable(resource, document)
-        for statement in document.statements:
-            answer = wrong(statement)
-            if isinstance(answer, Unknown):
-                yield unknown(resource, document.path, allowed)
-            elif answer:
-                yield Finding(resource, document.path, f"{statement.path}: {_shown(statement)}", allowed)
-
-
-def _shown(statement: Statement) -> str:
-    who = show(list(statement.principals.patterns)) if statement.principals else "its identity"
-    return f"{who} may {show(list(statement.actions.patterns))} on {show(list(statement.resources.patterns))}"
 
 
 def _key_statement(statement: Statement) -> Answer:
