@@ -41,8 +41,12 @@ def test_a_country_with_regions_is_near_to_those_and_another_to_the_nearest() ->
 def test_route_53_answers_one_node_of_the_country_by_weight() -> None:
     one = steered(planned(), SteeringProvider.ROUTE53)
     assert by_region(shares(SteeringProvider.ROUTE53, one, country_place("DE"))) == {
-        ("eu-central-1",): 0.5,
-        ("europe-west3",): 0.5,
+        ("eu-central-1",): 0.6,
+        ("europe-west3",): 0.4,
+    }
+    assert by_region(shares(SteeringProvider.ROUTE53, one, country_place("US"))) == {
+        ("us-central1",): 0.5,
+        ("us-east-1",): 0.5,
     }
 
 
