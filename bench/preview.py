@@ -1,11 +1,14 @@
 """What the components cost: `pulumi preview` of a 20-region fleet against a program of nothing but the resources.
 
-The reference registers the very same resources (types, names, parents, inputs), taken from the state that the fleet
-leaves, with literal inputs and nothing computed. Both run on the sandbox's providers, in turn, on empty stacks.
+The reference registers the very same resources (types, names, parents, dependencies, inputs) with the SDK's classes,
+as a program by hand would. They are taken from the fleet's own preview: its inputs are literal, what was not known yet
+is the engine's own word for that, and nothing is computed. Both run on the sandbox's providers, in turn, on empty
+stacks.
 """
 
 import json
 import os
+import re
 import shutil
 import statistics
 import tempfile
@@ -23,26 +26,43 @@ from mailinfra.places import PLACES
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
 from mailinfra.sandbox.engine import ensure_engine
 from mailinfra.sandbox.paths import Paths
+from mailinfra.sandbox.providers.__main__ import CLOUDS
+from mailinfra.sandbox.providers.schema import Sdk, snake
 from mailinfra.sandbox.stack import SandboxStack, cloud_environment
 
 REGIONS, ROUNDS, LIMIT = 20, 3, 1.15
+CONFIG = {"aws:region": "eu-central-1", "gcp:project": "bench-mail"}
 PROGRAM = Path(__file__).parents[1] / "stacks" / "__main__.py"
 BARE = '''
 """Registers what resources.json lists."""
 
+import asyncio
+import importlib
 import json
 from pathlib import Path
 
 import pulumi
-import pulumi_aws, pulumi_cloudflare, pulumi_gcp  # what a program by hand would load as well
 
 made = {}
 for item in json.loads(Path(__file__).with_name("resources.json").read_text()):
-    options = pulumi.ResourceOptions(parent=made.get(item["parent"]), version=item["version"])
-    if item["custom"]:
-        made[item["urn"]] = pulumi.CustomResource(item["type"], item["name"], item["inputs"], options)
+    options = pulumi.ResourceOptions(
+        parent=made.get(item["parent"]),
+        depends_on=[made[urn] for urn in item["dependencies"]],
+        ignore_changes=item["ignore_changes"],
+    )
+    if item["class"]:
+        kind = getattr(importlib.import_module(item["module"]), item["class"])
+        made[item["urn"]] = kind(item["name"], opts=options, **item["inputs"])
     else:
         made[item["urn"]] = pulumi.ComponentResource(item["type"], item["name"], {}, options)
+
+
+async def begun() -> None:
+    """As in the fleet's program."""
+    await asyncio.sleep(0)
+
+
+pulumi.run(begun)
 '''
 
 
@@ -87,8 +107,7 @@ def recorded_clouds(folder: Path) -> Iterator[SandboxStack]:
     project = folder / "fleet"
     project.mkdir()
     shutil.copy(PROGRAM, project / "__main__.py")
-    config = {"aws:region": "eu-central-1", "gcp:project": "bench-mail"}
-    write_project(project, "fleet", {**config, "mailinfra:fleet": declaration()})
+    write_project(project, "fleet", {**CONFIG, "mailinfra:fleet": declaration()})
     # The daemon finds its folders by the environment, as the command line does.
     before = os.environ.get("XDG_STATE_HOME")
     os.environ["XDG_STATE_HOME"] = str(folder)
@@ -110,58 +129,62 @@ def write_project(folder: Path, name: str, config: dict[str, Any]) -> None:
     (folder / "Pulumi.bench.yaml").write_text(yaml.safe_dump({"config": config}))
 
 
-def resources(state: dict[str, Any], versions: dict[str, str]) -> list[dict[str, Any]]:
-    """The state's resources as the bare program wants them, parents first."""
+def resources(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The resources of a preview's steps as the bare program wants them, in the order of their registration."""
+    sdks = {cloud: Sdk(f"pulumi_{cloud}") for cloud in CLOUDS}
     found = []
-    for item in state["deployment"]["resources"]:
+    for step in steps:
+        item = step["newState"]
         if item["type"].startswith("pulumi:"):
             continue
+        module, kind, inputs = "", "", item.get("inputs", {})
+        if item["custom"]:
+            module, kind = sdks[item["type"].split(":")[0]].classes()[item["type"]]
+            inputs = {snake(name): value for name, value in inputs.items() if not name.startswith("__")}
         found.append(
             {
                 "urn": item["urn"],
                 "type": item["type"],
                 "name": item["urn"].rsplit("::", 1)[1],
-                "custom": item["custom"],
+                "module": module,
+                "class": kind,
                 "parent": item.get("parent", ""),
-                "inputs": item.get("inputs", {}),
-                "version": versions.get(item["type"].split(":")[0]),
+                "dependencies": item.get("dependencies", []),
+                "ignore_changes": item.get("ignoreChanges", []),
+                "inputs": inputs,
             }
         )
     return found
 
 
-def seconds(stack: SandboxStack) -> float:
-    """How long one preview takes."""
+def measured(stack: SandboxStack, count: int) -> float:
+    """How long one preview takes (seconds), which must be one of `count` resources and the stack itself."""
     begun = time.monotonic()
-    stack.preview()
-    return time.monotonic() - begun
+    shown = stack.pulumi("preview")
+    taken = time.monotonic() - begun
+    if not re.search(rf"\+ {count + 1} to create", shown):
+        raise RuntimeError(f"{stack.project.name}: not a preview of {count} new resources:\n{shown[-1000:]}")
+    return taken
 
 
 def rows() -> Iterator[dict[str, Any]]:
     """Measure: the median of the ratios of neighbouring runs."""
-    from importlib.metadata import version
-
     with tempfile.TemporaryDirectory(prefix="mb") as name, recorded_clouds(Path(name)) as fleet:
         fleet.prepare()
-        fleet.up(lambda _: None)
-        state = fleet.state()
-        versions = {cloud: version(f"pulumi-{cloud}") for cloud in ("aws", "gcp", "cloudflare")}
-        listed = resources(state, versions)
+        # Also what warms the caches of both.
+        listed = resources(json.loads(fleet.pulumi("preview", "--json", "--show-secrets"))["steps"])
         bare_folder = Path(name) / "bare"
         bare_folder.mkdir()
         (bare_folder / "__main__.py").write_text(BARE)
         (bare_folder / "resources.json").write_text(json.dumps(listed))
-        config = {"aws:region": "eu-central-1", "gcp:project": "bench-mail"}
-        write_project(bare_folder, "bare", config)
-        fresh = replace(fleet, stack="bench2")
-        shutil.copy(fleet.project / "Pulumi.bench.yaml", fleet.project / "Pulumi.bench2.yaml")
+        write_project(bare_folder, "bare", CONFIG)
         bare = replace(fleet, project=bare_folder)
         pairs = []
         for _ in range(ROUNDS):
-            fresh.prepare()
-            ours = seconds(fresh)
+            fleet.prepare()
+            ours = measured(fleet, len(listed))
             bare.prepare()
-            pairs.append((ours, seconds(bare)))
+            pairs.append((ours, measured(bare, len(listed))))
     ratios = [ours / reference for ours, reference in pairs]
     middle = pairs[ratios.index(statistics.median_low(ratios))]
     yield {

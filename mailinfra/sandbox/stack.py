@@ -139,21 +139,28 @@ class SandboxStack:
         project = source.document()
         program = self.mirror / "program"
         program.mkdir(exist_ok=True)
-        for entry in source.program().iterdir():
-            if entry.name.startswith("Pulumi.") or entry.name == "__pycache__":
-                continue
-            link = program / entry.name
+        wanted = {
+            entry.name: entry.resolve()
+            for entry in source.program().iterdir()
+            if not entry.name.startswith("Pulumi.") and entry.name != "__pycache__"
+        }
+        # What another project left here, or this one no longer has, is not part of the program.
+        for link in program.iterdir():
+            if link.is_symlink() and link.readlink() != wanted.get(link.name):
+                link.unlink()
+        for name, target in wanted.items():
+            link = program / name
             if not link.is_symlink():
-                link.symlink_to(entry.resolve())
+                link.symlink_to(target)
         runtime = {"name": "python", "options": {"toolchain": "pip", "virtualenv": sys.prefix}}
         mirrored = {**project, "runtime": runtime, "main": "program", "stackConfigDir": "."}
         write_atomic(self.mirror / PROJECT_FILE, yaml.safe_dump(mirrored, sort_keys=False))
         copy = self.mirror / source.stack_file(self.stack).name
-        wanted = source.stack_config(self.stack)
+        config = source.stack_config(self.stack)
         if copy.exists():
             kept = yaml.safe_load(copy.read_text()) or {}
-            wanted = {**{key: kept[key] for key in kept if key.startswith("encrypt")}, **wanted}
-        write_atomic(copy, yaml.safe_dump(wanted, sort_keys=False))
+            config = {**{key: kept[key] for key in kept if key.startswith("encrypt")}, **config}
+        write_atomic(copy, yaml.safe_dump(config, sort_keys=False))
 
 
 def dying_with_us() -> tuple[str, ...]:

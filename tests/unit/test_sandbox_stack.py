@@ -1,5 +1,6 @@
 import json
 import subprocess
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,18 @@ def test_the_engine_works_in_a_mirror_and_the_project_stays_as_it_is(tmp_path: P
     assert mirrored["runtime"]["options"]["virtualenv"] == sys.prefix
     assert (made.mirror / mirrored["main"] / "__main__.py").read_text() == "print('hello')"
     assert yaml.safe_load((made.mirror / "Pulumi.dev.yaml").read_text()) == {"config": {"a": [1], "b": [1]}}
+
+
+def test_another_projects_program_takes_the_mirror_over(tmp_path: Path, project: Path) -> None:
+    (project / "stacks" / "more.py").write_text("")
+    stack(tmp_path, project)._mirror()
+    other = tmp_path / "other"
+    shutil.copytree(project, other, ignore=shutil.ignore_patterns("more.py"))
+    (other / "stacks" / "__main__.py").write_text("print('other')")
+    made = stack(tmp_path, other)
+    made._mirror()
+    assert (made.mirror / "program" / "__main__.py").read_text() == "print('other')"
+    assert not (made.mirror / "program" / "more.py").is_symlink()
 
 
 def test_the_stacks_salt_survives_and_its_config_follows(tmp_path: Path, project: Path) -> None:
