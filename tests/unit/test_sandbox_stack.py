@@ -1,6 +1,6 @@
 import json
-import subprocess
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
