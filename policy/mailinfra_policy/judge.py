@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from fnmatch import fnmatchcase
 
 from mailinfra_policy.config import Config, Exception_, Level
 from mailinfra_policy.resource import Pending, Resource, Stack
 from mailinfra_policy.rule import ANY, Context, Finding, Rule
-from mailinfra_policy.values import UNKNOWN
+from mailinfra_policy.values import UNKNOWN, steps
 
 EXPIRED = "exception-expired"
 """The rule id under which an exception past its day is reported."""
@@ -109,7 +109,7 @@ class Judge:
         )
 
     def _judged(self, rule: Rule, resource: Resource | None, context: Context) -> Iterator[Judged]:
-        for finding in _run(rule, resource, context):
+        for finding in map(_discreet, _run(rule, resource, context)):
             yield Judged(rule, finding, self.config.level(rule.id), self._accepting(rule, finding))
 
     def _accepting(self, rule: Rule, finding: Finding) -> Exception_ | None:
@@ -129,8 +129,18 @@ def _run(rule: Rule, resource: Resource | None, context: Context) -> Iterator[Fi
     except Pending as later:
         yield Finding(resource, str(later), str(UNKNOWN), "what it refers to", unknown=True, pending=True)
     except Exception as error:  # whatever it is, the resource was not shown to be right
-        place = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        told = str(error) and not (resource and resource.secrets)
+        place = f"{type(error).__name__}: {error}" if told else type(error).__name__
         yield Finding(resource, "", f"the rule itself failed ({place})", "what the rule can judge")
+
+
+def _discreet(finding: Finding) -> Finding:
+    """The finding without what is secret."""
+    if finding.unknown or not finding.path or finding.resource is None:
+        return finding
+    return (
+        replace(finding, found="a secret") if steps(finding.path)[0] in finding.resource.secrets else finding
+    )
 
 
 def _tail(resource: Resource | None) -> str:

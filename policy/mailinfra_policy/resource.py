@@ -73,7 +73,8 @@ class Resource:
     """One resource as declared.
 
     `type` is the SDK's token (`aws:s3/bucket:Bucket`), `props` its inputs with the SDK's camelCase names, `outputs`
-    what is known of the rest, `property_dependencies` the URNs that each input was made from.
+    what is known of the rest, `property_dependencies` the URNs that each input was made from, `secrets` the names of
+    the inputs that hold something that must not be shown.
     """
 
     urn: str
@@ -87,6 +88,7 @@ class Resource:
     dependencies: tuple[str, ...] = ()
     property_dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     protect: bool = False
+    secrets: frozenset[str] = frozenset()
     source: Source | None = None
 
     @property
@@ -201,6 +203,10 @@ class Stack:
         top = str(path.split(".", 1)[0].split("[", 1)[0])
         sources = (self._by_urn.get(urn) for urn in resource.property_dependencies.get(top, ()))
         return [other for other in sources if other is not None and (not types or other.type in types)]
+
+    def named(self, text: str) -> list[Resource]:
+        """The resources that have this id, ARN, link or name."""
+        return list(dict.fromkeys(self._by_identity.get(text, [])))
 
     def referring(self, target: Resource, path: str, *types: str) -> list[Resource]:
         """The resources of some types whose input at `path` refers to the target."""

@@ -68,6 +68,13 @@ def plain(value: Value) -> Value:
     return value
 
 
+def secret(value: Value) -> bool:
+    """Whether a value of the wire or of a state file is a secret, or holds one at any depth."""
+    if isinstance(value, Mapping):
+        return value.get(_SIGNATURE) == _SECRET or any(secret(item) for item in value.values())
+    return isinstance(value, list | tuple) and any(secret(item) for item in value)
+
+
 def _marked(value: Mapping[str, Value]) -> Value:
     mark = value[_SIGNATURE]
     if mark == _SECRET:

@@ -1,0 +1,1 @@
+mailinfra_policy/pack/__main__.py
