@@ -67,7 +67,7 @@ RULE = Rule(
     covers={
         **guarded(TABLE),
         _NETAPP: (
-            Guard("protocols[*]", wrong=("NFSV3", "nfsv4")),
+            Guard("protocols[*]", wrong=("NFSV3", "nfsv4"), needed=False),
             Guard("kerberosEnabled", wrong=(False,), when=lambda resource, value: _nfs(resource)),
         ),
     },
