@@ -41,10 +41,15 @@ Country = Annotated[str, AfterValidator(_country)]
 class Zone(Model):
     """A residency zone: where its data may lie."""
 
-    countries: frozenset[Country] = Field(min_length=1)
-    """The countries that data of the zone may lie in."""
+    countries: frozenset[Country]
+    """The countries that data of the zone may lie in; empty only if it is `anywhere`."""
     regions: frozenset[str] = frozenset()
     """Only these cloud regions of those countries; empty: all of them."""
+    anywhere: bool = False
+    """For what is published anyway (DNS keys, public images): it may lie anywhere."""
+    resources: tuple[str, ...] = ()
+    """Globs on `type::name`, the tail of the URN, of what belongs to the zone and can carry no tag:
+    `cloudflare:index/r2Bucket:R2Bucket::eu-*`. A resource's own tag or label goes first."""
 
 
 class Tls(Model):
@@ -211,6 +216,15 @@ def _problems(config: Config, rules: frozenset[str]) -> list[Problem]:
     problems: list[Problem] = []
     owner: dict[str, str] = {}
     for name, zone in config.zones.items():
+        if bool(zone.countries) == zone.anywhere:
+            found = ", ".join(sorted(zone.countries)) or "nothing"
+            wanted = "nothing, since the zone is `anywhere`" if zone.anywhere else "at least one country"
+            problems.append(Problem(f"zones.{name}.countries", found, wanted))
+        problems += [
+            Problem(f"zones.{name}.resources[{index}]", pattern, _PATTERN)
+            for index, pattern in enumerate(zone.resources)
+            if not _names_something(pattern)
+        ]
         for country in sorted(zone.countries):
             if country in owner:
                 problems.append(
@@ -238,11 +252,16 @@ def _problems(config: Config, rules: frozenset[str]) -> list[Problem]:
         path = f"exceptions[{index}]"
         if item.rule not in rules:
             problems.append(Problem(f"{path}.rule", item.rule, _choice(rules)))
-        if "::" not in item.resource or item.resource.replace("*", "").replace("?", "") in {"", "::"}:
-            problems.append(
-                Problem(f"{path}.resource", item.resource, "a pattern of `type::name` that names something")
-            )
+        if not _names_something(item.resource):
+            problems.append(Problem(f"{path}.resource", item.resource, _PATTERN))
     return problems
+
+
+_PATTERN = "a pattern of `type::name` that names something"
+
+
+def _names_something(pattern: str) -> bool:
+    return "::" in pattern and pattern.replace("*", "").replace("?", "") not in {"", "::"}
 
 
 def _choice(names: Any) -> str:

@@ -21,6 +21,7 @@ class Mutant:
     path: str
     change: str
     stack: Stack
+    elsewhere: bool = False
 
     def __str__(self) -> str:
         place = f"{self.resource.type}::{self.resource.name} {self.path}".rstrip()
@@ -59,7 +60,7 @@ def _on_resource(mutant: Mutant, judge: Judge) -> Iterator[Any]:
 
 
 def _names(resource: Resource | None, path: str, mutant: Mutant) -> bool:
-    if not mutant.path:
+    if not mutant.path or (mutant.elsewhere and resource and resource.urn == mutant.resource.urn):
         return True
     if resource is None or resource.urn != mutant.resource.urn:
         # A rule on the whole stack may blame the resource that goes without: its own property is then another one.
@@ -76,20 +77,42 @@ def _of_guard(stack: Stack, rule: Rule, resource: Resource, guard: Guard) -> Ite
         others = [other for other in stack.resources if other.urn != resource.urn]
         yield Mutant(rule, resource, "", "taken away", Stack(others))
         return
+    if guard.provider:
+        yield from _of_provider(stack, rule, resource, guard)
+        return
     places = texts(resource.props) if guard.path == ANY else each(resource.props, guard.path)
     for path, value in places:
         if guard.when and not guard.when(resource, value):
             continue
-        changes: list[tuple[str, Value]] = []
-        if guard.needed and value is not None:
-            changes.append(("taken away", None))
-        if not guard.opaque:
-            changes.append(("made unknown", UNKNOWN))
-        for wrong in guard.wrong:
-            spoilt = wrong(value) if isinstance(wrong, Callable) else wrong  # type: ignore[arg-type]
-            changes.append((f"set to {show(spoilt, 60)}", spoilt))
-        for change, spoilt in changes:
-            yield Mutant(rule, resource, path, change, spoil(stack, resource, path, spoilt))
+        for change, spoilt in _changes(guard, value):
+            changed = spoil(stack, resource, path, spoilt)
+            yield Mutant(rule, resource, path, change, changed, guard.elsewhere)
+
+
+def _of_provider(stack: Stack, rule: Rule, resource: Resource, guard: Guard) -> Iterator[Mutant]:
+    provider = resource.provider
+    value = provider.props.get(guard.provider) if provider else None
+    own = any(value is not None for _, value in each(resource.props, guard.path))
+    if provider is None or value is None or own or (guard.when and not guard.when(resource, value)):
+        return
+    for change, spoilt in _changes(guard, value):
+        settings = {**provider.props, guard.provider: spoilt}
+        known = {name: setting for name, setting in settings.items() if setting is not None}
+        # Made by another provider it is another resource: nothing that the cloud said of this one holds.
+        moved = replace(resource, provider=replace(provider, props=known), id=None, outputs={})
+        changed = Stack(moved if other.urn == resource.urn else other for other in stack.resources)
+        yield Mutant(rule, resource, guard.path, f"with the provider's {guard.provider} {change}", changed)
+
+
+def _changes(guard: Guard, value: Value) -> Iterator[tuple[str, Value]]:
+    if guard.needed and value is not None:
+        yield "taken away", None
+    if not guard.opaque:
+        yield "made unknown", UNKNOWN
+    for wrong in guard.wrong:
+        spoilt = wrong(value) if isinstance(wrong, Callable) else wrong  # type: ignore[arg-type]
+        if spoilt is not value:  # A function may leave a value alone that it cannot spoil.
+            yield f"set to {show(spoilt, 60)}", spoilt
 
 
 def spoil(stack: Stack, resource: Resource, path: str, value: Value) -> Stack:

@@ -72,6 +72,8 @@ class Guard:
     value or a function from the present value to a wrong one; `needed`: it must be refused when it is missing too.
     `opaque`: it may be unknown (the rule looks only at whether it is there). `when` says of which resources, by the
     resource and the value at the path (None for the existence), where the rule looks only at some of a type.
+    `provider`: where the resource leaves the input to its provider, the provider's setting of this name is spoilt
+    instead. `elsewhere`: the finding names another property of the resource, the one that does not go with this one.
     """
 
     path: str
@@ -79,6 +81,8 @@ class Guard:
     needed: bool = True
     opaque: bool = False
     when: Callable[[Resource, Any], bool] | None = None
+    provider: str = ""
+    elsewhere: bool = False
 
 
 ANY = "*"
