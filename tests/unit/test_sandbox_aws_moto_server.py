@@ -52,3 +52,36 @@ def test_what_is_there_is_not_created_again_and_a_delete_takes_its_own_name_only
     said, left = life([("CREATE", *one), ("CREATE", *one), ("CREATE", *other), ("DELETE", *one)])
     assert said[0] == said[2] == said[3] == "" and "already exists" in said[1]
     assert left == [list(other)]
+
+
+REPLACED = """
+import json, sys
+from mailinfra.sandbox.aws.moto_server import terminated_instances_let_go
+terminated_instances_let_go()
+import boto3
+from moto import mock_aws
+
+with mock_aws():
+    api = boto3.client("ec2", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
+    vpc = api.create_vpc(CidrBlock="203.0.113.0/24")["Vpc"]["VpcId"]
+    subnet = api.create_subnet(VpcId=vpc, CidrBlock="203.0.113.0/27")["Subnet"]["SubnetId"]
+    image = api.describe_images()["Images"][0]["ImageId"]
+    place = {"ImageId": image, "MinCount": 1, "MaxCount": 1, "SubnetId": subnet, "PrivateIpAddress": "203.0.113.7"}
+    first = api.run_instances(**place)["Instances"][0]["InstanceId"]
+    address = api.allocate_address(Domain="vpc")["AllocationId"]
+    api.associate_address(AllocationId=address, InstanceId=first)
+    api.terminate_instances(InstanceIds=[first])
+    free = api.describe_addresses(AllocationIds=[address])["Addresses"][0].get("InstanceId", "")
+    second = api.run_instances(**place)["Instances"][0]["InstanceId"]
+    api.associate_address(AllocationId=address, InstanceId=second)
+    # Terminating what is terminated takes nothing from its successor.
+    api.terminate_instances(InstanceIds=[first])
+    (now,) = api.describe_addresses(AllocationIds=[address])["Addresses"]
+    (again,) = api.describe_instances(InstanceIds=[second])["Reservations"][0]["Instances"]
+    json.dump([free, now["InstanceId"] == second, again["PrivateIpAddress"]], sys.stdout)
+"""
+
+
+def test_a_server_takes_the_addresses_of_one_that_was_terminated() -> None:
+    done = subprocess.run([sys.executable, "-c", REPLACED], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == ["", True, "203.0.113.7"]

@@ -215,6 +215,34 @@ def record_sets_by_identity() -> None:
         replace(owner, name, function)
 
 
+def terminated_instances_let_go() -> None:
+    """Make moto's EC2 free a terminated instance's private addresses, and disassociate its elastic ones.
+
+    Otherwise no instance can be replaced by one with the same address.
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html
+    """
+    from moto.ec2.models.instances import Instance
+
+    original = Instance.terminate
+
+    def terminate(self: Any) -> Any:
+        if self._state.name == "terminated":
+            # What it had may be another's by now.
+            return original(self)
+        before = original(self)
+        backend = self.ec2_backend
+        for address in backend.addresses:
+            owner = address.instance or (address.eni and address.eni.instance)
+            if owner is self:
+                backend.disassociate_address(address=address.public_ip)
+        for card in self.nics.values():
+            if card.id in backend.enis:
+                card.delete()
+        return before
+
+    replace(Instance, "terminate", terminate)
+
+
 def bucket_policies_elsewhere() -> None:
     """Keep moto from judging by bucket policies: it looks at no conditions, so "deny without TLS" denies all."""
     from moto.iam.access_control import PermissionResult
@@ -255,6 +283,7 @@ def main(folder: Path) -> int:
     addresses_from_documentation_ranges()
     kms_signs_digests()
     record_sets_by_identity()
+    terminated_instances_let_go()
     bucket_policies_elsewhere()
     application = service_names(DomainDispatcherApplication(create_backend_app))
 
