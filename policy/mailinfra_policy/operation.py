@@ -37,7 +37,7 @@ class Growing(Stack):
         """As `Stack.referred`; raises `Pending` where a resource of this stack may be meant that cannot be told yet."""
         value = resource.get(path)
         for text in value if isinstance(value, list) else [value]:
-            if values.known(text) and (not isinstance(text, str) or not text or self._named(text, types)):
+            if values.known(text) and (not isinstance(text, str) or not text or self._found(text, types)):
                 continue
             # What an input was made from is registered before it, so there must be something that it can mean.
             others = self.of(*types) if types else self.resources
@@ -52,8 +52,10 @@ class Growing(Stack):
             raise Pending("")
         return found
 
-    def _named(self, text: str, types: tuple[str, ...]) -> bool:
-        return any(not types or other.type in types for other in super().named(text))
+    def _found(self, text: str, types: tuple[str, ...]) -> bool:
+        if not types:
+            return bool(super().named(text))
+        return any(other.type in types for other in self._by_identity.get(text, ()))
 
 
 class Operation:

@@ -30,6 +30,17 @@ IDENTITIES = (
 Derived = TypeVar("Derived")
 
 
+# Of those, what most types carry of another resource: the types that are called so themselves.
+_OWNERS: Mapping[str, tuple[str, ...]] = {
+    "bucket": (":Bucket", ":BucketV2"),
+    "keyId": (":Key", ":ReplicaKey", ":ExternalKey", ":ReplicaExternalKey"),
+    "email": (":Account",),
+    "member": (":Account",),
+    "zoneId": (":Zone",),
+    "allocationId": (":Eip",),
+}
+
+
 @dataclass(frozen=True)
 class Provider:
     """The provider that a resource is made with: its type (`pulumi:providers:aws`) and its inputs."""
@@ -195,7 +206,7 @@ class Stack:
                 other
                 for text in texts
                 if isinstance(text, str)
-                for other in self._by_identity.get(text, [])
+                for other in (self._by_identity.get(text, []) if types else self.named(text))
                 if not types or other.type in types
             ]
             if found or values.known(value):
@@ -205,8 +216,8 @@ class Stack:
         return [other for other in sources if other is not None and (not types or other.type in types)]
 
     def named(self, text: str) -> list[Resource]:
-        """The resources that have this id, ARN, link or name."""
-        return list(dict.fromkeys(self._by_identity.get(text, [])))
+        """The resources that have this id, ARN, link or name, not those that carry it of another one."""
+        return [other for other in dict.fromkeys(self._by_identity.get(text, [])) if _owns(other, text)]
 
     def referring(self, target: Resource, path: str, *types: str) -> list[Resource]:
         """The resources of some types whose input at `path` refers to the target."""
@@ -228,6 +239,14 @@ def _index(found: dict[str, list[Resource]], resource: Resource) -> None:
     for text in texts:
         if text:
             found.setdefault(text, []).append(resource)
+
+
+def _owns(resource: Resource, text: str) -> bool:
+    return resource.id == text or any(
+        text in (resource.outputs.get(name), resource.props.get(name))
+        for name in IDENTITIES
+        if name not in _OWNERS or resource.type.endswith(_OWNERS[name])
+    )
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 from mailinfra_policy.config import Level
 from mailinfra_policy.judge import EXPIRED, Judge
 from mailinfra_policy.operation import Operation, Report
-from mailinfra_policy.resource import Provider, Resource
+from mailinfra_policy.resource import Provider, Resource, Stack
 from mailinfra_policy.rule import Context, Control, Finding, Framework, Guard, Rule, Severity
 from mailinfra_policy.rules.exposure_metadata_tokens import RULE
 from mailinfra_policy.values import UNKNOWN
@@ -204,3 +204,12 @@ def test_the_nested_settings_of_a_provider_are_json() -> None:
     )
     assert declared.props["odd"] == "{no json"
     assert replace(bucket("b"), provider=declared).tag("residency-zone") == "eu"
+
+
+def test_a_name_is_its_owners_not_that_of_those_who_carry_it() -> None:
+    thing = "aws:s3/bucketObject:BucketObject"
+    objects = [resource(thing, name, {"bucket": "mail", "key": name}) for name in ("a", "b")]
+    owner = resource(BUCKET, "mail", {"bucket": "mail"})
+    assert Stack([*objects, owner]).referred(objects[0], "bucket") == [owner]
+    assert Stack(objects).referred(objects[0], "bucket") == []
+    assert Stack(objects).referred(objects[0], "bucket", thing) == [objects[1]]
