@@ -1,0 +1,45 @@
+"""Buckets refuse plain text and old TLS."""
+
+from collections.abc import Iterator
+
+from mailinfra_policy.resource import Resource
+from mailinfra_policy.rule import Context, Finding, Rule, Severity
+from mailinfra_policy.secure_transport import Store, older_denied, plain_denied, undenied
+from mailinfra_policy.tls import TRANSPORT
+from mailinfra_policy.values import UNKNOWN, Value
+
+
+def _arn(resource: Resource) -> Value:
+    known = resource.outputs.get("arn", UNKNOWN)
+    name = resource.get("bucket")
+    return known if known is not UNKNOWN else f"arn:aws:s3:::{name}" if isinstance(name, str) else UNKNOWN
+
+
+BUCKETS = Store(
+    types=("aws:s3/bucket:Bucket", "aws:s3/bucketV2:BucketV2"),
+    policies=(("aws:s3/bucketPolicy:BucketPolicy", "bucket"),),
+    inline="policy",
+    actions=("s3:*",),
+    resources=lambda arn: (arn, f"{arn}/*"),
+    arn=_arn,
+)
+
+
+def judge(context: Context) -> Iterator[Finding]:
+    """Each bucket's policy denies everyone what comes without TLS, and what comes with TLS below the floor."""
+    least = context.config.tls.services
+    asked = ((plain_denied, "plain text"), (older_denied(least), f"TLS below {least}"))
+    yield from undenied(context.stack, BUCKETS, asked)
+
+
+RULE = Rule(
+    id="tls-bucket",
+    title="Buckets refuse plain text and old TLS",
+    severity=Severity.HIGH,
+    why="S3 answers over plain HTTP to whoever asks so, unless the bucket's policy denies it.",
+    mend="Add a bucket policy that denies s3:* to everyone when aws:SecureTransport is false, and when s3:TlsVersion "
+    "is less than the floor, on the bucket and its objects.",
+    controls=TRANSPORT,
+    covers=BUCKETS.covers,
+    judge_stack=judge,
+)

@@ -1,0 +1,31 @@
+"""Elastic file systems refuse mounts without TLS."""
+
+from collections.abc import Iterator
+
+from mailinfra_policy.rule import Context, Finding, Rule, Severity
+from mailinfra_policy.secure_transport import Store, plain_denied, undenied
+from mailinfra_policy.tls import TRANSPORT
+
+FILE_SYSTEMS = Store(
+    types=("aws:efs/fileSystem:FileSystem",),
+    policies=(("aws:efs/fileSystemPolicy:FileSystemPolicy", "fileSystemId"),),
+    inline="",
+    actions=("elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"),
+)
+
+
+def judge(context: Context) -> Iterator[Finding]:
+    """Each one's policy denies everyone to mount without TLS."""
+    yield from undenied(context.stack, FILE_SYSTEMS, ((plain_denied, "plain text"),))
+
+
+RULE = Rule(
+    id="tls-file-system",
+    title="File systems refuse mounts without TLS",
+    severity=Severity.HIGH,
+    why="NFS is plain text; EFS takes it so unless the file system's policy denies it.",
+    mend="Add a FileSystemPolicy that denies everyone to mount and write when aws:SecureTransport is false.",
+    controls=TRANSPORT,
+    covers=FILE_SYSTEMS.covers,
+    judge_stack=judge,
+)
