@@ -65,6 +65,11 @@ class Tls(Model):
     """Between the fleet's own nodes."""
     services: Version = "1.2"
     """The clouds' own services (databases, caches, queues, file systems), where the cloud offers no 1.3 floor."""
+    plain_ports: frozenset[Annotated[int, Field(ge=1, le=65535)]] = frozenset(
+        {20, 21, 23, 80, 110, 119, 143, 389, 512, 513, 514, 1883, 3268, 11211}
+    )
+    """Ports of protocols without TLS, or with TLS only if the client asks: closed. 80 may redirect, so firewalls may let
+    it through. Port 25 is no plain port: its floor is the servers' own."""
 
 
 class Keys(Model):
