@@ -77,7 +77,7 @@ class Keys(Model):
 
     rotation_days: int = Field(default=365, ge=1)
     """The longest interval between two rotations."""
-    deletion_days: int = Field(default=30, ge=7)
+    deletion_days: int = Field(default=30, ge=7, le=30)
     """The shortest time between asking for a key's end and its end (AWS allows at most 30)."""
     dkim_bits: int = Field(default=2048, ge=1024)
     """The smallest RSA key that signs mail."""
@@ -92,6 +92,17 @@ class Backups(Model):
     """The longest time between two copies."""
     retention_days: int = Field(default=30, ge=1)
     """How long a copy cannot be changed or deleted."""
+    copies: int = Field(default=3, ge=1)
+    """How many copies of each store there are, the store itself included."""
+    media: int = Field(default=2, ge=1)
+    """On how many kinds of media (disks, snapshots, objects, vaults, file systems, databases)."""
+    object_lock: Literal["COMPLIANCE", "GOVERNANCE"] = "COMPLIANCE"
+    """The weakest lock that counts: with `GOVERNANCE` whoever has the right to may take it off."""
+    of_tag: str = "backup-of"
+    """The tag or label of a copy that names what it is a copy of: a residency zone, a region, or a store's name
+    (several parted by spaces or `_`)."""
+    interval_tag: str = "backup-interval-minutes"
+    """The tag or label of such a copy that says how old it may get, in whole minutes; 0: it follows at once."""
 
 
 class Dns(Model):
@@ -117,7 +128,12 @@ class Exposure(Model):
     )
     """The ports that each role may open to the world."""
     role_tag: str = "roles"
-    """The tag or label that names a firewall's or a node's roles (several joined with `_` or a space)."""
+    """The tag or label that names a firewall's or a node's roles (several joined with `_` or a space). Firewalls of
+    Google Cloud have no labels: there it begins the network tag, `roles-mx-web`."""
+    widest_ipv4: int = Field(default=12, ge=1, le=32)
+    """A source with more public IPv4 addresses than a network of this prefix length is the world."""
+    widest_ipv6: int = Field(default=28, ge=1, le=128)
+    """The same for IPv6."""
     admin_ports: frozenset[int] = frozenset(
         {22, 23, 135, 445, 2375, 2376, 3306, 3389, 5432, 5900, 5985, 5986, 6443}
     )

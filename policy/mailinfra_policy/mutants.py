@@ -71,6 +71,8 @@ def _names(resource: Resource | None, path: str, mutant: Mutant) -> bool:
 
 
 def _of_guard(stack: Stack, rule: Rule, resource: Resource, guard: Guard) -> Iterator[Mutant]:
+    if guard.where and not guard.where(resource, stack):
+        return
     if not guard.path:
         if guard.when and not guard.when(resource, None):
             return

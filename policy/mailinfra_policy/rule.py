@@ -71,7 +71,8 @@ class Guard:
     `path` as in `values.each`, empty for the resource's very existence; `wrong` are values that must be refused, each a
     value or a function from the present value to a wrong one; `needed`: it must be refused when it is missing too.
     `opaque`: it may be unknown (the rule looks only at whether it is there). `when` says of which resources, by the
-    resource and the value at the path (None for the existence), where the rule looks only at some of a type.
+    resource and the value at the path (None for the existence), where the rule looks only at some of a type; `where`
+    says it by the rest of the stack.
     `provider`: where the resource leaves the input to its provider, the provider's setting of this name is spoilt
     instead. `elsewhere`: the finding names another property of the resource, the one that does not go with this one.
     """
@@ -81,6 +82,7 @@ class Guard:
     needed: bool = True
     opaque: bool = False
     when: Callable[[Resource, Any], bool] | None = None
+    where: Callable[[Resource, Stack], bool] | None = None
     provider: str = ""
     elsewhere: bool = False
 
