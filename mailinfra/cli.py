@@ -111,6 +111,46 @@ def probe(
         raise typer.Exit(1)
 
 
+@app.command("check")
+def check(
+    stack: Annotated[str, typer.Option("--stack", help="The stack; the only one where there is one.")] = "",
+    project: Project = Path(),
+    program: Annotated[
+        Path | None, typer.Option("--program", help="The folder of any Pulumi program in Python.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", help="A file of `pulumi stack export` or `pulumi preview --json --show-sames` instead."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="The policies' config; else policy-<stack>.yaml or policy.yaml beside Pulumi.yaml, if there is one.",
+        ),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text, json, sarif or junit.")] = "text",
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Also write report.html and report.json into this folder.")
+    ] = None,
+) -> None:
+    """Judge what a program declares by the policies, without engine, credentials or network.
+
+    Exit code 0: clean; 1: findings; 2: it could not be judged.
+    """
+    try:
+        from mailinfra_policy.command import Request
+        from mailinfra_policy.command import check as judge
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"pulumi", "grpc", "google"}:
+            raise
+        sys.stderr.write("mailinfra: the Pulumi SDK is not installed; pip install 'mailinfra[pulumi,cli]'\n")
+        raise typer.Exit(2) from None
+    raise typer.Exit(judge(Request(stack, project, program, file, config), form, report))
+
+
 def output() -> Console:
     """Where results are printed; a width of its own where there is no terminal to ask."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 140)

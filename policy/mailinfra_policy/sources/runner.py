@@ -1,0 +1,182 @@
+"""Runs a Pulumi program against a resource monitor, in a process and with an interpreter of the program's own.
+
+`python runner.py JOB`: `JOB` is a JSON object (see `mailinfra_policy.sources.program`). It does what Pulumi's own
+`pulumi-language-python-exec` does, and besides
+
+- lets no Python code reach the network or the pulumi command: what a program asks the world for while it runs is not
+  part of what it declares;
+- answers a data source in its direct form (`aws.ec2.get_vpc()`, not `get_vpc_output()`), where only the cloud knows,
+  with a value whose texts are the engine's mark for what is not known.
+
+This file is run by the program's interpreter, which may be another one than ours: it imports nothing but the standard
+library and pulumi.
+"""
+
+import asyncio
+import gc
+import json
+import linecache
+import logging
+import os
+import runpy
+import sys
+import traceback
+import typing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+_ENGINES = frozenset({"pulumi", "pulumi.exe"})
+_TRACE_LINES = 12
+
+
+class RefusedError(RuntimeError):
+    """The program tried to leave its process."""
+
+
+def _guard(event: str, arguments: tuple[Any, ...]) -> None:
+    # gRPC's own sockets are not Python's and raise no events.
+    if event == "socket.getaddrinfo" and arguments[0] not in {None, "", "localhost", "127.0.0.1", "::1"}:
+        raise RefusedError(f"the program asks the network for {arguments[0]!r}; a check has no network")
+    if event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = str(arguments[1][0])
+        if not (host.startswith("127.") or host in {"::1", "localhost"}):
+            raise RefusedError(f"the program connects to {host}; a check has no network")
+    if event == "subprocess.Popen" and Path(os.fsdecode(arguments[0] or "")).name in _ENGINES:
+        raise RefusedError(
+            "the program starts the pulumi command (Automation API); check the programs that it runs"
+        )
+
+
+def placeholder(hint: Any) -> Any:
+    """A value of a type in which every text is the mark for what is not known."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Union:
+        return placeholder(next((item for item in arguments if item is not type(None)), None))
+    if hint is str:
+        return UNKNOWN
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return [placeholder(arguments[0])]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {}
+    if isinstance(hint, type) and hasattr(hint, "_pulumi_output_type"):
+        return _result(hint)
+    return None  # a number or a truth value has no mark
+
+
+def _result(kind: Any) -> Any:
+    import pulumi
+    from pulumi import _types
+
+    result = kind.__new__(kind)
+    hints = _types._raw_return_hints(kind)
+    for python_name, name, _ in _types._py_properties(kind):
+        pulumi.set(result, python_name, placeholder(hints.get(name)))
+    return result
+
+
+def _answer_direct_calls() -> None:
+    import pulumi
+    from pulumi.runtime.invoke import InvokeResult, invoke
+
+    def direct(tok: str, props: Any, opts: Any = None, typ: Any = None, **more: Any) -> Any:
+        found = invoke(tok, props, opts, typ, **more)
+        if found.is_known or typ is None:
+            return found
+        return InvokeResult(_result(typ))
+
+    pulumi.runtime.invoke = direct  # type: ignore[assignment]
+
+
+def _make_haste() -> None:
+    """Leave out what costs seconds in a large program and shows in nothing that is registered."""
+    import pulumi
+
+    # A call to the engine for each message of the SDK's own, some four a resource.
+    pulumi.log.debug = lambda *_, **__: None
+    # Each registration asks where it was called from, and looks all those files up on disk again.
+    linecache.checkcache = lambda filename=None: None
+    # The SDKs define some ten thousand classes, and the process ends with the program.
+    gc.disable()
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Runs the program; what went wrong as `error` and `trace`, else an empty object."""
+    try:
+        import pulumi
+        from pulumi.runtime.settings import Settings
+    except ImportError as error:
+        return {"error": f"{sys.executable} has no Pulumi SDK ({error})", "trace": []}
+    pulumi.runtime.set_all_config(job["config"], job["secret_keys"])
+    pulumi.runtime.configure(
+        Settings(
+            monitor=job["address"],
+            engine=job["address"],
+            project=job["project"],
+            stack=job["stack"],
+            parallel=job["parallel"],
+            dry_run=True,
+            organization="organization",
+            root_directory=job["root"],
+        )
+    )
+    _answer_direct_calls()
+    _make_haste()
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.argv = [job["main"]]
+    program = os.path.realpath(job["main"])
+    sys.path.append(program if Path(program).is_dir() else str(Path(program).parent))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    executor = ThreadPoolExecutor(job["parallel"])
+    loop.set_default_executor(executor)
+
+    def main() -> None:
+        runpy.run_path(job["main"], run_name="__main__")
+
+    sys.addaudithook(_guard)
+    try:
+        loop.run_until_complete(pulumi.runtime.run_in_stack(main))
+    except pulumi.RunError as error:
+        return {"error": str(error), "trace": []}
+    except SystemExit as error:
+        return (
+            {}
+            if error.code in {None, 0}
+            else {"error": f"the program ended itself: {error.code}", "trace": []}
+        )
+    except BaseException as error:  # whatever the program raised is its own
+        return {"error": _line(error), "trace": _trace(error)}
+    finally:
+        executor.shutdown(wait=False)
+    return {}
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _trace(error: BaseException) -> list[str]:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "runpy" not in frame.filename]
+    frames = [frame for frame in frames if os.path.realpath(frame.filename) != os.path.realpath(__file__)]
+    return [line for frame in frames for line in traceback.format_list([frame])[0].splitlines()][
+        -_TRACE_LINES:
+    ]
+
+
+def main() -> None:
+    """Reads the job from standard input, writes the answer to the file that the job names."""
+    job = json.load(sys.stdin)
+    answer = run(job)
+    Path(job["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of the SDK's and of gRPC's that wait for a server must not keep the process.
+    os._exit(1 if answer else 0)
+
+
+if __name__ == "__main__":
+    main()
