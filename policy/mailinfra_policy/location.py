@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from mailinfra.fleet import Cloud
-from mailinfra.places import COUNTRIES, PLACES
+from mailinfra.places import PLACES
 from mailinfra_policy.config import Zone
 
 
@@ -77,6 +77,9 @@ _US_ONLY = (
     "nam16",
 )
 
+# Google's multi-regions inside one country are called after it.
+_COUNTRIES = ("AU", "CA", "DE", "IN", "IT", "JP", "US")
+
 # App Engine's first regions have names of their own.
 _SHORT = {"us-central": "us-central1", "europe-west": "europe-west1"}
 
@@ -131,7 +134,7 @@ def _of_regions(regions: Iterable[str]) -> Site:
 
 def _named() -> Mapping[str, Site]:
     found = {name: _of_regions([name]) for name in PLACES}
-    found |= {country.lower(): Site(frozenset({country})) for country in COUNTRIES}
+    found |= {country.lower(): Site(frozenset({country})) for country in _COUNTRIES}
     found |= {short: _of_regions([name]) for short, name in _SHORT.items()}
     for line in _SEVERAL.strip().splitlines():
         name, *regions = line.split()
@@ -169,6 +172,17 @@ def inside(text: str) -> Site | None:
         if match := pattern.fullmatch(text.strip().lower()):
             return site(match["place"])
     return None
+
+
+def site_of(cloud: str, text: str) -> Site | None:
+    """What a name stands for at one cloud: AWS has no multi-regions and writes its names in small letters, and neither
+    cloud knows the other's regions."""
+    found = site(text)
+    if found is None or cloud not in {"aws", "gcp"}:
+        return found
+    ours = all(PLACES[region].cloud == cloud for region in found.regions)
+    exact = cloud == "gcp" or (bool(found.regions) and text == text.lower())
+    return found if ours and exact else None
 
 
 def _zone(region: str, city: str | None) -> Site | None:

@@ -26,7 +26,7 @@ bcmdata Export @export.destinationConfigurations[*].s3Destinations[*].s3Region
 bedrockmodel InvocationLoggingConfiguration! >loggingConfig.s3Config.bucketName
   >loggingConfig.cloudwatchConfig.logGroupName
 cfg DeliveryChannel! >s3BucketName
-cloudfront RealtimeLogConfig! >endpoint.kinesisStreamConfig.streamArn
+cloudfront Distribution >loggingConfig.bucket RealtimeLogConfig! >endpoint.kinesisStreamConfig.streamArn
 cloudtrail Trail >s3BucketName >cloudWatchLogsGroupArn
 cloudwatch LogDestination >targetArn LogDeliveryDestination
   >deliveryDestinationConfiguration.destinationResourceArn LogSubscriptionFilter! <logGroup >destinationArn

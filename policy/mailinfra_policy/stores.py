@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mailinfra_policy.location import Site, inside, site
+from mailinfra_policy.location import Site, inside, site_of
 from mailinfra_policy.movers import MOVERS, Mover
 from mailinfra_policy.resource import Resource, Stack
 from mailinfra_policy.table import paths, rows, token
@@ -316,18 +316,18 @@ def _spots(resource: Resource, stack: Stack, seen: frozenset[str]) -> Iterator[S
 
 def _inputs(resource: Resource, paths: tuple[str, ...]) -> list[Spot]:
     return [
-        named(concrete, value)
+        named(resource.cloud, concrete, value)
         for path in paths
         for concrete, value in resource.each(path)
         if value is UNKNOWN or value not in (None, "")
     ]
 
 
-def named(path: str, value: Value) -> Spot:
-    """The spot of an input that names a place."""
+def named(cloud: str, path: str, value: Value) -> Spot:
+    """The spot of an input that names a place of a cloud."""
     if value is UNKNOWN:
         return Spot(path, show(value), unknown=True)
-    return Spot(path, show(value), site(value) if isinstance(value, str) else None)
+    return Spot(path, show(value), site_of(cloud, value) if isinstance(value, str) else None)
 
 
 def _elsewhere(resource: Resource, store: Store) -> list[Spot]:
@@ -337,9 +337,11 @@ def _elsewhere(resource: Resource, store: Store) -> list[Spot]:
     if value is UNKNOWN:
         return [Spot(path, f"the provider's {store.provider}, {UNKNOWN}", unknown=True)]
     if isinstance(value, str) and value:
-        return [Spot(path, f"{show(value)}, the provider's {store.provider}", site(value))]
+        said = f"{show(value)}, the provider's {store.provider}"
+        return [Spot(path, said, site_of(resource.cloud, value))]
     if store.default:
-        return [Spot(path, f"{show(store.default)}, which is the cloud's default", site(store.default))]
+        said = f"{show(store.default)}, which is the cloud's default"
+        return [Spot(path, said, site_of(resource.cloud, store.default))]
     for name in ("arn", "selfLink", "id") if store.provider else ():
         text = resource.id if name == "id" else resource.outputs.get(name)
         if isinstance(text, str) and (found := inside(text)):
@@ -426,7 +428,12 @@ def _meant(resource: Resource, path: str, text: str, stack: Stack) -> list[Resou
     if last in _BARE:
         types, name = _BARE[last]
         return [other for other in stack.of(*types) if text in _known_as(other, name)]
-    return stack.named(text)
+    # What merely belongs to the same thing has its name too: it is not meant.
+    return [
+        other
+        for other in stack.named(text)
+        if not any(other.get(owner) == text for owner in owners_of(other)) and other.urn != resource.urn
+    ]
 
 
 def _known_as(resource: Resource, name: str) -> set[Value]:

@@ -66,7 +66,7 @@ def _named(resource: Resource) -> Iterator[Spot]:
     for place in MOVERS[resource.type].places:
         for path, value in resource.each(place):
             if value is UNKNOWN or value not in (None, ""):
-                yield named(path, value)
+                yield named(resource.cloud, path, value)
 
 
 def _chosen(resource: Resource) -> Iterator[Spot]:

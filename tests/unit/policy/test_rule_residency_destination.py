@@ -78,6 +78,21 @@ def test_a_copy_action(arn: str, fits: bool) -> None:
     assert places(RULE, [plan]) == expected
 
 
+@pytest.mark.parametrize(
+    ("bucket", "fits"),
+    [
+        ("here.s3.amazonaws.com", True),
+        ("there.s3.amazonaws.com", False),
+        ("logs.s3.eu-west-1.amazonaws.com", True),
+    ],
+)
+def test_the_log_of_a_cdn(bucket: str, fits: bool) -> None:
+    cdn = resource(
+        "aws:cloudfront/distribution:Distribution", "cdn", {"tags": TAGS, "loggingConfig": {"bucket": bucket}}
+    )
+    assert places(RULE, [HERE, THERE, cdn]) == ([] if fits else [("cdn", "loggingConfig.bucket")])
+
+
 def test_each_replica_is_judged() -> None:
     secret = resource(
         "aws:secretsmanager/secret:Secret",

@@ -50,7 +50,18 @@ def test_the_arn_tells_what_the_provider_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "region", ["eu-central-11", "eu-central", "EU Central 1", "eu-central-1-x", "global", "aws"]
+    "region",
+    [
+        "eu-central-11",
+        "eu-central",
+        "EU Central 1",
+        "eu-central-1-x",
+        "global",
+        "eu",
+        "de",
+        "EU-CENTRAL-1",
+        "europe-west3",
+    ],
 )
 def test_a_name_that_is_no_region_is_found(region: str) -> None:
     (item,) = found(RULE, [changed(QUEUE, region=region)])
@@ -105,6 +116,8 @@ EU += ["LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"]
         ("global", EU, False),
         ("europe-west3", ["DE"], True),
         ("europe-west33", ["DE"], False),
+        ("eu-central-1", ["DE"], False),
+        ("FR", EU, False),
     ],
 )
 def test_a_multi_region_is_judged_by_all_its_countries(
