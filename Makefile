@@ -64,6 +64,7 @@ format: $(VENV)/.installed ## Put the code in form
 .PHONY: docs
 docs: $(VENV)/.installed ## Write the generated pages and the component schema anew
 	$(RUN)python -m mailinfra.reference
+	$(RUN)python -m mailinfra_policy.reference
 	$(RUN)python -m tools.schema
 
 .PHONY: lock

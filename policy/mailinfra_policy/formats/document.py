@@ -10,7 +10,7 @@ from mailinfra_policy.rule import Severity
 
 def render(outcome: Outcome) -> str:
     """The outcome as a JSON text that ends with a line break."""
-    return json.dumps(content(outcome), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(content(outcome), indent=2) + "\n"
 
 
 def content(outcome: Outcome) -> dict[str, Any]:

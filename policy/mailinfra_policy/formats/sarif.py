@@ -81,10 +81,7 @@ def render(outcome: Outcome) -> str:
         "columnKind": "unicodeCodePoints",
         "results": results,
     }
-    return (
-        json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=False)
-        + "\n"
-    )
+    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
 def _rule(rule: Rule, outcome: Outcome) -> dict[str, Any]:

@@ -182,7 +182,8 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
     def _register(self, request: Any) -> Any:
         properties, provider, protect = self._transformed(request)
-        inputs = whole(_opened(from_wire(properties)))
+        raw = from_wire(properties)
+        inputs = whole(_opened(raw))
         urn = self._urn(request.type, request.name, request.parent)
         source = self._source(request)
         identifier = ""
@@ -216,6 +217,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
                 },
                 protect=protect,
                 source=source,
+                secrets=frozenset(key for key, value in raw.items() if values.secret(value)),
             )
             self.stack.add(resource)
             for known in _references(resource):

@@ -25,12 +25,13 @@ def load(document: Mapping[str, Any]) -> Loaded:
     ]
     if failed:
         raise SourceError(f"the preview failed: {failed[0]}")
-    summary = document.get("changeSummary") or {}
+    unchanged = values.get(document, "changeSummary.same") or 0
+    if not isinstance(unchanged, int):
+        raise SourceError(f"changeSummary.same: found {values.show(unchanged, 60)}; allowed: a number")
     shown = sum(step.get("op") == "same" for step in steps)
-    hidden = int(summary.get("same", 0)) - shown
-    if hidden > 0:
+    if shown < unchanged:
         raise SourceError(
-            f"steps: found {shown} of {summary['same']} unchanged resources; allowed: all of them "
+            f"steps: found {shown} of {unchanged} unchanged resources; allowed: all of them "
             "(pulumi preview --json --show-sames)"
         )
     # A replacement is told in several steps; the last one that has a new state tells what will be there.

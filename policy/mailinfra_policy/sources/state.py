@@ -98,6 +98,7 @@ def _resource(item: Any, place: str, providers: Mapping[str, Provider]) -> Resou
         },
         protect=item.get("protect") is True,
         source=_source(item.get("sourcePosition")),
+        secrets=frozenset(key for key, value in (item.get("inputs") or {}).items() if values.secret(value)),
     )
 
 
