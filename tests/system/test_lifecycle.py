@@ -1,6 +1,7 @@
 """The running fleet's life: repeated, changed, crashed and set right again. Machines are real."""
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -11,21 +12,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 
+from mailinfra import probe
 from mailinfra.errors import ConfigError
+from mailinfra.fleet import Cloud, Role
+from mailinfra.plan import NodePlan
 from mailinfra.sandbox import lifecycle
+from mailinfra.sandbox.aws.moto_server import PROCESS_FILE
 from mailinfra.sandbox.control import ControlClient
 from mailinfra.sandbox.lifecycle import Sandbox, unhealthy
 from mailinfra.sandbox.paths import BusyError, SandboxError, sandbox_lock
 from mailinfra.sandbox.processes import Process
 from mailinfra.sandbox.status import collect
+from tests.node_helpers import AWS_KEYS
 from tests.system.fleet import PROJECT, STACK, UP_SECONDS, silent
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(UP_SECONDS)]
 SPARE = "us-central1"
 """The region that is taken away and brought back."""
+LOST = "us-east-1"
+"""The region that a server is deleted in."""
 
 
 @pytest.fixture
@@ -90,6 +99,42 @@ def test_the_status_shows_every_machine_and_type(fleet_sandbox: Sandbox) -> None
     assert all(row.live for row in status.types if "kms/key" in row.type or "instance:Instance" in row.type)
 
 
+def test_a_refresh_of_running_servers_finds_nothing_changed(fleet_sandbox: Sandbox) -> None:
+    before = boots(fleet_sandbox)
+    fleet_sandbox.stack.prepare()
+    # With this option a change that is found is an error.
+    fleet_sandbox.stack.pulumi("refresh", "--yes", "--skip-preview", "--expect-no-changes", "--stack", STACK)
+    assert boots(fleet_sandbox) == before
+
+
+def test_a_server_that_somebody_deleted_comes_back_with_its_mail(fleet_sandbox: Sandbox) -> None:
+    node = next(n for n in fleet_sandbox.plan.nodes if n.region == LOST and Role.MAILBOX in n.roles)
+    before, call = boots(fleet_sandbox), fleet_sandbox.control.call
+    machine = server(fleet_sandbox, node)
+    mark = secrets.token_hex(8)
+    kept = f"echo {mark} >/srv/mail/{mark} && sync -f /srv/mail"
+    assert call("machines.execute", id=machine, command=["sh", "-c", kept])["code"] == 0
+    # As in the cloud's console: the engine hears nothing of it.
+    ec2 = boto3.client("ec2", region_name=LOST, endpoint_url=call("aws.info")["endpoint"], **AWS_KEYS)
+    ec2.terminate_instances(InstanceIds=[machine])
+    call("machines.delete", id=machine)
+    fleet_sandbox.stack.prepare()
+    fleet_sandbox.stack.up(lambda _: None, refresh=True)
+    lifecycle.wait_healthy(fleet_sandbox, lambda _: None)
+    assert server(fleet_sandbox, node) != machine
+    found = call("machines.execute", id=server(fleet_sandbox, node), command=["cat", f"/srv/mail/{mark}"])
+    assert found["stdout"].strip() == mark
+    after = boots(fleet_sandbox)
+    assert {**after, node.address.private_ipv4: 1} == {**before, node.address.private_ipv4: 1}
+    assert operations(fleet_sandbox) == {}
+
+
+def server(sandbox: Sandbox, node: NodePlan) -> str:
+    """The machine that is a node."""
+    machines = sandbox.control.call("machines.list")
+    return str(next(m["id"] for m in machines if m["private_ipv4"] == node.address.private_ipv4))
+
+
 def test_a_weight_is_changed_in_place_and_no_server_notices(fleet_sandbox: Sandbox, project: Path) -> None:
     def heavier(fleet: dict[str, Any]) -> None:
         fleet["regions"][0]["weight"] = 200
@@ -128,6 +173,23 @@ def test_a_killed_cloud_is_put_right_by_the_next_up(fleet_sandbox: Sandbox) -> N
     lifecycle.up(fleet_sandbox.paths, PROJECT, STACK, silent())
     assert unhealthy(fleet_sandbox) == {}
     assert boots(fleet_sandbox).keys() == before.keys()
+
+
+def test_an_aws_that_lost_all_is_filled_again_by_the_next_up(fleet_sandbox: Sandbox) -> None:
+    before = boots(fleet_sandbox)
+    aws = Process.load(fleet_sandbox.paths.state / "aws" / PROCESS_FILE)
+    assert aws is not None and aws.send(signal.SIGKILL) and aws.wait(10)
+    lifecycle.up(fleet_sandbox.paths, PROJECT, STACK, silent())
+    assert unhealthy(fleet_sandbox) == {}
+    after = boots(fleet_sandbox)
+    assert after.keys() == before.keys()
+    for node in fleet_sandbox.plan.nodes:
+        if fleet_sandbox.plan.region(node.region).cloud is Cloud.GCP:
+            assert after[node.address.private_ipv4] == before[node.address.private_ipv4]
+    assert operations(fleet_sandbox) == {}
+    # It is a mail system again, not only servers that run.
+    found = probe.run(fleet_sandbox, silent(), ["residency.arrives", "signing.dkim", "published.dnssec"])
+    assert found and [f"{row.claim}: {row.measured}: {row.detail}" for row in found if not row.ok] == []
 
 
 def test_an_up_that_is_killed_half_way_is_finished_by_the_next(fleet_sandbox: Sandbox, project: Path) -> None:
