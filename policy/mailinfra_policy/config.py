@@ -145,6 +145,8 @@ class Traces(Model):
 
     retention_days: int = Field(default=365, ge=1)
     """How long audit and access logs are kept."""
+    log_classes: frozenset[str] = frozenset({"logs"})
+    """The data classes of logs: what has another one is no audit or access log."""
 
 
 class Tags(Model):
