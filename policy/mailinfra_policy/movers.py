@@ -21,6 +21,7 @@ class Mover:
 # `tags` or `labels`; `@x` an input that names a place, `>x` one that refers to what receives the content, `<x` one that
 # refers to what it belongs to.
 _AWS = """
+appflow Flow >destinationFlowConfigs[*].destinationConnectorProperties.s3.bucketName
 backup Plan >rules[*].copyActions[*].destinationVaultArn ReportPlan >reportDeliveryChannel.s3BucketName
 bcmdata Export @export.destinationConfigurations[*].s3Destinations[*].s3Region
 bedrockmodel InvocationLoggingConfiguration! >loggingConfig.s3Config.bucketName
@@ -58,7 +59,11 @@ kinesis FirehoseDeliveryStream >extendedS3Configuration.bucketArn
   >redshiftConfiguration.s3Configuration.bucketArn >httpEndpointConfiguration.s3Configuration.bucketArn
   >splunkConfiguration.s3Configuration.bucketArn >snowflakeConfiguration.s3Configuration.bucketArn
   >icebergConfiguration.s3Configuration.bucketArn
+macie2 ClassificationExportConfiguration! >s3Destination.bucketName
+mailmanager RuleSet >rules[*].actions[*].writeToS3.s3Bucket
 msk Replicator >kafkaClusters[*].amazonMskCluster.mskClusterArn
+observabilityadmin CentralizationRuleForOrganization @rule.destination.region
+  @rule.destination.destinationLogsConfiguration.backupConfiguration.region
 pipes Pipe >target
 qldb Stream >kinesisConfiguration.streamArn
 rds ExportTask! <sourceArn >s3BucketName Integration >targetArn
@@ -80,6 +85,7 @@ ses ReceiptRule! >s3Actions[*].bucketName EventDestination! >kinesisDestination.
 sesv2 ConfigurationSetEventDestination! >eventDestination.kinesisFirehoseDestination.deliveryStreamArn
 ssm ResourceDataSync! @s3Destination.region
 ssmincidents ReplicationSet @regions[*].name
+timestreamquery ScheduledQuery >errorReportConfiguration.s3Configuration.bucketName
 wafv2 WebAclLoggingConfiguration! <resourceArn >logDestinationConfigs[*]
 """
 
@@ -94,6 +100,7 @@ compute DiskAsyncReplication! <primaryDisk >secondaryDisk.disk ResourcePolicy!
   @snapshotSchedulePolicy.snapshotProperties.storageLocations
 container Cluster#resourceLabels >resourceUsageExportConfig.bigqueryDestination.datasetId
 datastream Stream >destinationConfig.destinationConnectionProfile
+logging FolderSettings! @storageLocation OrganizationSettings! @storageLocation
 logging ProjectSink! >destination FolderSink! >destination OrganizationSink! >destination
   BillingAccountSink! >destination LinkedDataset! <bucket >bucket
 netapp VolumeReplication >destinationVolumeParameters.storagePool

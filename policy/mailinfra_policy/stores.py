@@ -54,6 +54,7 @@ class Spot:
 # input, or else its provider's.
 _AWS = """
 acmpca CertificateAuthority
+agentregistry Registry
 amp Workspace
 amplify App
 appconfig HostedConfigurationVersion!<applicationId
@@ -63,7 +64,7 @@ appsync ApiCache!<apiId
 athena Workgroup Database!<bucket
 auditmanager Assessment
 backup Vault LogicallyAirGappedVault
-bedrock AgentKnowledgeBase CustomModel AgentcoreMemory
+bedrock AgentAgent AgentKnowledgeBase CustomModel AgentcoreMemory
 cfg Recorder!
 chime SdkvoiceVoiceProfileDomain
 cloud9 EnvironmentEC2~subnetId
@@ -74,6 +75,7 @@ cloudwatch LogGroup LogStream!<logGroupName EventBus EventArchive!<eventSourceAr
 codeartifact Domain Repository
 codebuild ReportGroup
 codecommit Repository
+codegurureviewer RepositoryAssociation
 codeguruprofiler ProfilingGroup
 cognito UserPool IdentityPool User!<userPoolId
 comprehend DocumentClassifier EntityRecognizer
@@ -92,7 +94,7 @@ dsql Cluster
 dynamodb Table TableItem!<tableName TableReplica<globalTableArn
 ebs Snapshot SnapshotCopy SnapshotImport Volume@availabilityZone VolumeCopy
 ec2 Ami AmiCopy AmiFromInstance Instance@availabilityZone~subnetId
-  SpotInstanceRequest@availabilityZone~subnetId
+  SpotInstanceRequest@availabilityZone~subnetId SpotFleetRequest
 ecr Repository
 efs FileSystem@availabilityZoneName
 eks Cluster NodeGroup
@@ -107,7 +109,7 @@ fsx Backup FileCache LustreFileSystem OntapFileSystem OntapStorageVirtualMachine
   OpenZfsFileSystem OpenZfsSnapshot OpenZfsVolume WindowsFileSystem
 gamelift Build Script
 glacier Vault
-glue CatalogDatabase CatalogTable!<databaseName Registry Schema MLTransform
+glue Catalog CatalogDatabase CatalogTable!<databaseName Registry Schema MLTransform
 grafana Workspace
 guardduty Detector
 identitystore User! Group!
@@ -141,6 +143,7 @@ quicksight DataSet
 rds Cluster@availabilityZones[*] Instance@availabilityZone ClusterInstance@availabilityZone ClusterSnapshot
   ClusterSnapshotCopy@destinationRegion Snapshot SnapshotCopy@destinationRegion
   InstanceAutomatedBackupsReplication!<sourceDbInstanceArn CustomDbEngineVersion ShardGroup
+  ClusterActivityStream!<resourceArn
 redshift Cluster@availabilityZone ClusterSnapshot
 redshiftserverless Namespace Snapshot!<namespaceName Workgroup
 rekognition Collection Project
@@ -152,7 +155,7 @@ sagemaker Domain FeatureGroup Model ModelPackageGroup NotebookInstance~subnetId 
   MlflowApp Image Hub Space LabelingJob TrainingJob ModelCard
 secretsmanager Secret SecretVersion!<secretId
 sesv2 ContactList
-sfn StateMachine
+sfn StateMachine Activity
 sns Topic
 sqs Queue
 ssm Parameter
@@ -176,6 +179,7 @@ _GCP = """
 activedirectory Domain@locations[*]
 alloydb Backup@location Cluster@location Instance<cluster
 apigee Instance!@location Organization!@analyticsRegion
+apihub ApiHubInstance@location
 appengine Application!@locationId
 artifactregistry Repository@location?
 backupdisasterrecovery BackupVault@location ManagementServer!@location
@@ -202,12 +206,14 @@ dataplex Lake@location
 dataproc Cluster@region? MetastoreService@location?
 datastream Stream@location ConnectionProfile@location
 diagflow CxAgent!@location
-discoveryengine DataStore!@location UserStore!@location
-essentialcontacts DocumentAiProcessor!@location
+discoveryengine DataStore!@location UserStore!@location SearchEngine!@location
+edgecontainer Cluster@location
+essentialcontacts DocumentAiProcessor!@location DocumentAiWarehouseLocation!@location
 eventarc MessageBus@location Channel@location Pipeline@location
 filestore Instance@location? Backup@location Snapshot@location
 firebase DatabaseInstance!@region StorageDefaultBucket!@location DataConnectService@location
 firestore Database!@locationId Document!<database
+gemini CodeRepositoryIndex@location
 gkebackup BackupPlan@location RestorePlan@location
 healthcare Dataset!@location FhirStore<dataset DicomStore<dataset Hl7Store<dataset ConsentStore<dataset
 kms CryptoKey<keyRing CryptoKeyVersion!<cryptoKey KeyRingImportJob!<keyRing KeyHandle!@location
@@ -238,7 +244,7 @@ tpu V2Vm@zone?
 vectorsearch Collection@location
 vertex AiDataset@region? AiFeatureStore@region? AiFeatureOnlineStore@region? AiFeatureGroup@region?
   AiIndex@region? AiMetadataStore!@region? AiTensorboard@region? AiRagCorpus!@region
-  AiPersistentResource@location?
+  AiPersistentResource@location? AiReasoningEngine@region?
 vmwareengine PrivateCloud!@location Datastore!@location
 workbench Instance@location
 workstations Workstation@location
