@@ -83,6 +83,17 @@ def test_a_killed_machine_comes_back_with_its_disk(machines: Sandbox) -> None:
     assert machines.shell(AWS.id, "cat /root/user-data").split() == ["ran"], "cloud-init: once per instance"
 
 
+def test_a_restart_shuts_the_machine_down_in_order(machines: Sandbox) -> None:
+    boots = machines.client.call("machines.get", id=AWS.id)["boots"]
+    machines.shell(
+        AWS.id,
+        "systemd-run -q -r -p 'ExecStop=sh -c \"echo stopped > /root/witness\"' true; ! test -e /root/witness",
+    )
+    machines.client.call("machines.restart", id=AWS.id)
+    assert eventually(lambda: machines.running(AWS.id)["boots"] == boots + 1)
+    assert machines.shell(AWS.id, "cat /root/witness").strip() == "stopped"
+
+
 def test_the_startup_script_runs_on_every_boot(machines: Sandbox) -> None:
     boots = machines.client.call("machines.get", id=GCP.id)["boots"]
     machines.client.call("machines.kill", id=GCP.id)
