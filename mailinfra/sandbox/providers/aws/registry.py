@@ -54,6 +54,7 @@ def adapters() -> Mapping[str, Adapter]:
         "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": s3.BucketLifecycleConfiguration(),
         "aws:s3/bucketObject:BucketObject": s3.BucketObject(),
         "aws:s3/bucketObjectv2:BucketObjectv2": s3.BucketObject(),
+        "aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration": s3.BucketObjectLockConfiguration(),
         "aws:s3/bucketOwnershipControls:BucketOwnershipControls": s3.BucketOwnershipControls(),
         "aws:s3/bucketPolicy:BucketPolicy": s3.BucketPolicy(),
         "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": s3.BucketPublicAccessBlock(),

@@ -253,6 +253,29 @@ class BucketOwnershipControls(BucketSetting):
         api.delete_bucket_ownership_controls(Bucket=call.id)
 
 
+class BucketObjectLockConfiguration(BucketSetting):
+    """https://www.pulumi.com/registry/packages/aws/api-docs/s3/bucketobjectlockconfiguration/"""
+
+    rules = Rules(replaces=frozenset({"bucket", "expectedBucketOwner"}))
+    computed = frozenset({"objectLockEnabled"})
+
+    def put(self, api: Any, call: Call) -> None:
+        wanted: Object = {"ObjectLockEnabled": "Enabled"}
+        if rule := call.inputs.get("rule"):
+            wanted["Rule"] = _pascal(rule)
+        api.put_object_lock_configuration(Bucket=call.inputs["bucket"], ObjectLockConfiguration=wanted)
+
+    def find(self, api: Any, call: Call) -> Object | None:
+        found = api.get_object_lock_configuration(Bucket=call.id)["ObjectLockConfiguration"]
+        rule = {"rule": _camel(found["Rule"])} if found.get("Rule") else {}
+        return {"bucket": call.id, "objectLockEnabled": "Enabled", **rule}
+
+    def remove(self, api: Any, call: Call) -> None:
+        api.put_object_lock_configuration(
+            Bucket=call.id, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled"}
+        )
+
+
 class BucketLifecycleConfiguration(BucketSetting):
     """https://www.pulumi.com/registry/packages/aws/api-docs/s3/bucketlifecycleconfiguration/"""
 
