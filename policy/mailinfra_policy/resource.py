@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Self, TypeVar, cast
 
 from mailinfra_policy import values
-from mailinfra_policy.values import UNKNOWN, Value
+from mailinfra_policy.values import UNKNOWN, Value, steps
 
 # The properties under which a cloud or an SDK hands a resource to another one.
 IDENTITIES = (
@@ -196,22 +196,21 @@ class Stack:
     def referred(self, resource: Resource, path: str, *types: str) -> list[Resource]:
         """The resources (of some types, or of any) that an input refers to.
 
-        By value where the value is known (an id, ARN, link or name of a resource of this stack), else by what the
-        input was made from. A reference to something outside the stack gives an empty list.
+        By value where the value tells (an id, ARN, link or name of a resource of this stack), else by what the input
+        was made from. A reference to something outside the stack gives an empty list.
         """
         value = resource.get(path)
-        if value is not UNKNOWN:
-            texts = value if isinstance(value, list) else [value]
-            found = [
-                other
-                for text in texts
-                if isinstance(text, str)
-                for other in (self._by_identity.get(text, []) if types else self.named(text))
-                if not types or other.type in types
-            ]
-            if found or values.known(value):
-                return list(dict.fromkeys(other for other in found if other.urn != resource.urn))
-        top = str(path.split(".", 1)[0].split("[", 1)[0])
+        texts = value if isinstance(value, list) else [value]
+        found = {
+            other.urn: other
+            for text in texts
+            if isinstance(text, str)
+            for other in (self._by_identity.get(text, []) if types else self.named(text))
+            if other.urn != resource.urn and (not types or other.type in types)
+        }
+        if found:
+            return list(found.values())
+        top = str(steps(path)[0])
         sources = (self._by_urn.get(urn) for urn in resource.property_dependencies.get(top, ()))
         return [other for other in sources if other is not None and (not types or other.type in types)]
 

@@ -213,3 +213,12 @@ def test_a_name_is_its_owners_not_that_of_those_who_carry_it() -> None:
     assert Stack([*objects, owner]).referred(objects[0], "bucket") == [owner]
     assert Stack(objects).referred(objects[0], "bucket") == []
     assert Stack(objects).referred(objects[0], "bucket", thing) == [objects[1]]
+
+
+def test_a_value_that_no_output_tells_is_followed_by_what_it_was_made_from() -> None:
+    """The engine tells no ids at the end."""
+    run = operation(rule("encrypted", judge=encrypted), preview=False)
+    mail = bucket("1234")
+    assert run.registered(KEYED) == run.registered(mail) == []
+    key = finished(KEYED, outputs={})
+    assert run.finished([finished(mail, property_dependencies={"bucket": (KEYED.urn,)}), key]) == []
