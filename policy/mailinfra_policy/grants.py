@@ -285,4 +285,13 @@ NAMED = re.compile(
 
 Not `allUsers`, `allAuthenticatedUsers`, `domain:…`, `projectOwner:…`, `projectEditor:…`, `projectViewer:…`.
 """
+IDENTITIES = (
+    "gcp:serviceaccount/account:Account",
+    "gcp:projects/serviceIdentity:ServiceIdentity",
+    "gcp:logging/projectSink:ProjectSink",
+    "gcp:logging/folderSink:FolderSink",
+    "gcp:logging/organizationSink:OrganizationSink",
+    "gcp:logging/billingAccountSink:BillingAccountSink",
+)
+"""The types whose outputs are members: a member made from one of them is somebody in particular."""
 SERVICE_ACCOUNT = re.compile(r"serviceAccount:[^@:*\s]+@[^@\s*]+")

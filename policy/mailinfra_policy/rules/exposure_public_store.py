@@ -8,6 +8,7 @@ from typing import Any
 
 from mailinfra_policy.expect import holds, unknown
 from mailinfra_policy.grants import (
+    IDENTITIES,
     KEY_GRANTS,
     RING_GRANTS,
     STORE_GRANTS,
@@ -225,7 +226,7 @@ def _members(resource: Resource, context: Context) -> Iterator[Finding]:
         if isinstance(member.name, str) and _MEMBER.fullmatch(member.name):
             continue
         if member.name is UNKNOWN:
-            if not context.stack.referred(resource, member.path, "gcp:serviceaccount/account:Account"):
+            if not context.stack.referred(resource, member.path, *IDENTITIES):
                 yield unknown(resource, member.path, allowed)
         else:
             yield Finding(resource, member.path, show(member.name), allowed)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mailinfra_policy.expect import is_false, unknown
 from mailinfra_policy.grants import (
+    IDENTITIES,
     IDENTITY_POLICIES,
     KEY_GRANTS,
     KEY_POLICIES,
@@ -142,8 +143,8 @@ def _key_members(resource: Resource, context: Context) -> Iterator[Finding]:
         if isinstance(member.name, str) and NAMED.fullmatch(member.name):
             continue
         if member.name is UNKNOWN:
-            # A member made from a service account of this stack is one; which it is does not matter here.
-            if not context.stack.referred(resource, member.path, "gcp:serviceaccount/account:Account"):
+            # A member made from an identity of this stack is one; which it is does not matter here.
+            if not context.stack.referred(resource, member.path, *IDENTITIES):
                 yield unknown(resource, member.path, who)
         else:
             yield Finding(resource, member.path, show(member.name), who)
