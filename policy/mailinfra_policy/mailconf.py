@@ -13,6 +13,8 @@ _VERSIONS = {"SSLV2": 0, "SSLV3": 1, "TLSV1": 2, "TLSV1.0": 2, "TLSV1.1": 3, "TL
 _NAMES = ("SSLv2", "SSLv3", "1.0", "1.1", "1.2", "1.3")
 _EDITORS = frozenset({"echo", "printf", "sed", "perl", "crudini", "tee", "awk", "grep"})
 
+_REMOVAL = re.compile(r"\b(purge|remove|autoremove|mask|disable)\b")
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -94,9 +96,11 @@ def reaches(value: str, floor: str) -> bool:
 
 def uses(data: UserData, program: str) -> bool:
     """Whether a program (`postfix`, `dovecot`) is installed or set up: a package of it, its files, its commands."""
-    words = {word.strip("\"';,()") for word in data.words()}
-    return any(word == program or word.startswith((f"{program}-", f"{program}=")) for word in words) or any(
-        f"/{program}/" in file.path for file in data.files
+    named = re.compile(rf"(?<![\w./@-]){program}(?![\w@])")
+    return (
+        any(program in line and named.search(line) and not _REMOVAL.search(line) for line in data.commands)
+        or any(named.match(package) for package in data.packages)
+        or any(f"/{program}/" in file.path for file in data.files)
     )
 
 

@@ -12,7 +12,6 @@ import email.policy
 import re
 import shlex
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import yaml
@@ -51,12 +50,6 @@ class UserData:
     files: list[File] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     packages: list[str] = field(default_factory=list)
-
-    def words(self) -> Iterator[str]:
-        """Every word of every command, without quotes, and every package."""
-        for line in self.commands:
-            yield from split(line)
-        yield from self.packages
 
 
 def split(line: str) -> list[str]:

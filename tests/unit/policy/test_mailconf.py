@@ -84,6 +84,9 @@ def test_dovecot_with_blocks() -> None:
     [
         (UserData(commands=["apt-get install -y postfix"]), True),
         (UserData(commands=["apt-get install postfix-cdb;"]), True),
+        (UserData(commands=['PACKAGES="postfix nginx"']), True),
+        (UserData(commands=["systemctl restart postfix.service"]), True),
+        (UserData(commands=["apt-get purge -y postfix"]), False),
         (UserData(packages=["postfix"]), True),
         (UserData(files=[File("/etc/postfix/main.cf", "")]), True),
         (UserData(commands=["apt-get install nginx"], files=[File("/x/postfixer", "")]), False),
