@@ -1,6 +1,6 @@
 """Keys of certificates: at least 2048 bits of RSA, or P-256 and above."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -22,9 +22,16 @@ _GCP_CA = (
 )  # fmt: skip
 
 
+_MADE = "tls:index/privateKey:PrivateKey"
+
+
 def _requested(resource: Resource) -> bool:
     """Asked of the cloud, not brought along."""
     return resource.get("privateKey") is None and resource.get("certificateBody") is None
+
+
+def _algorithm(name: str) -> Callable[[Resource], bool]:
+    return lambda resource: resource.get("algorithm") in (name, UNKNOWN)
 
 
 def _own_key(resource: Resource) -> bool:
@@ -51,6 +58,13 @@ TABLE: Table = {
     "gcp:apigee/keystoresAliasesSelfSignedCert:KeystoresAliasesSelfSignedCert": (
         Must("keySize", ("2048", "3072", "4096"), default="2048", wrong=("1024",)),
     ),
+    # Of the package pulumi-tls, which programs make keys with. Its curve is P224 unless told.
+    _MADE: (
+        Must("algorithm", ("RSA", "ECDSA", "ED25519"), wrong=("DSA",)),
+        Must(
+            "ecdsaCurve", ("P256", "P384", "P521"), default="P224", when=_algorithm("ECDSA"), wrong=("P224",)
+        ),
+    ),
     "cloudflare:index/originCaCertificate:OriginCaCertificate": (
         Must("requestType", ("origin-rsa", "origin-ecc"), wrong=("keyless-certificate",)),
     ),
@@ -74,6 +88,9 @@ _KEY_TYPES = "issuancePolicy.allowedKeyTypes"
 _POOL = "gcp:certificateauthority/caPool:CaPool"
 
 
+_rsa = _algorithm("RSA")
+
+
 def judge(resource: Resource, context: Context) -> Iterator[Finding]:
     """The table; keys in texts are read; a pool of authorities takes no small RSA keys."""
     yield from _table(resource, context)
@@ -83,6 +100,8 @@ def judge(resource: Resource, context: Context) -> Iterator[Finding]:
             yield expect.unknown(resource, path, _ALLOWED)
         elif value is not None:
             yield from _key(resource, path, str(value))
+    if resource.type == _MADE and _rsa(resource):
+        yield from expect.within(resource, "rsaBits", BITS, 16384, "bits", default=BITS)
     if resource.type == _POOL:
         for at, item in resource.each(f"{_KEY_TYPES}[*]"):
             if item is UNKNOWN:
@@ -118,6 +137,9 @@ def _covers() -> dict[str, tuple[Guard, ...]]:
     found = guarded(TABLE)
     for token, path in PEM.items():
         found[token] = (*found.get(token, ()), Guard(path, wrong=("-----BEGIN X-----",), needed=False))
+    found[_MADE] += (
+        Guard("rsaBits", wrong=(1024, BITS - 1), needed=False, when=lambda resource, _: _rsa(resource)),
+    )
     found[_POOL] = (
         Guard(
             f"{_KEY_TYPES}[*].rsa.minModulusSize",

@@ -85,7 +85,10 @@ REGIONAL = resource(
 MANAGER = resource(
     "gcp:certificatemanager/certificate:Certificate", "manager", {"selfManaged": {"pemCertificate": TEXT}}
 )
+RSA = resource("tls:index/privateKey:PrivateKey", "rsa", {"algorithm": "RSA", "rsaBits": 2048})
+ECDSA = resource("tls:index/privateKey:PrivateKey", "ecdsa", {"algorithm": "ECDSA", "ecdsaCurve": "P256"})
 GOOD = (
+    [RSA, ECDSA],
     [ASKED, BROUGHT, AUTHORITY],
     [ISSUED, ROOT, POOL, ALIAS],
     [ORIGIN, CSR, CUSTOM],
@@ -128,6 +131,10 @@ def test_others_are_named(kind: str) -> None:
         (ALIAS, {"keySize": "1024"}, "keySize"),
         (ORIGIN, {"csr": request("rsa1024")}, "csr"),
         (CUSTOM, {"certificate": "x"}, "certificate"),
+        (RSA, {"rsaBits": 1024}, "rsaBits"),
+        (RSA, {"rsaBits": True}, "rsaBits"),
+        (ECDSA, {"ecdsaCurve": None}, "ecdsaCurve"),
+        (ECDSA, {"algorithm": "ecdsa"}, "algorithm"),
     ],
 )
 def test_what_is_wrong_is_named(good: Resource, props: dict[str, Any], path: str) -> None:
