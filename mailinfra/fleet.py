@@ -484,6 +484,9 @@ class Fleet(Model):
     """Where users live."""
     keys: Keys = Keys()
     """Keys at rest."""
+    protect: bool = True
+    """Mail volumes are protected: Pulumi deletes none before `pulumi state unprotect`. Off only where mail may be
+    lost."""
     traces: Traces = Traces()
     """Audit logs and alarms."""
     dkim: Dkim = Dkim()

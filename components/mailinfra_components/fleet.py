@@ -93,7 +93,7 @@ class MailFleet(pulumi.ComponentResource):
             mine,
         )
         for region in regions:
-            self._traces(region, keys[region.name])
+            self._traces(region, keys[region.name], networks[region.name])
         if any(region.cloud is Cloud.GCP for region in regions):
             ProjectTraces(
                 names.gcp_name(fleet, "project"),
@@ -238,7 +238,7 @@ class MailFleet(pulumi.ComponentResource):
             return pulumi.Output.from_input(self._plan.fleet.clouds.gcp.project)
         return aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(parent=self)).account_id
 
-    def _traces(self, region: RegionPlan, keys: MailKeys) -> MailTraces:
+    def _traces(self, region: RegionPlan, keys: MailKeys, network: MailNetwork) -> MailTraces:
         fleet, account = self._plan.fleet, self._account(region)
         return MailTraces(
             self._resource(region, "traces"),
@@ -252,6 +252,7 @@ class MailFleet(pulumi.ComponentResource):
                 "retention_days": fleet.traces.retention_days,
                 "rotation_days": fleet.keys.rotation_days,
                 "deletion_window_days": fleet.keys.deletion_window_days,
+                "network_id": network.network_id,
                 "operators": self._operators,
             },
             pulumi.ResourceOptions(parent=self),
@@ -336,6 +337,7 @@ class MailFleet(pulumi.ComponentResource):
             "allocations": network.allocations,
             "storage_key": keys.storage_key,
             "bucket": directory.bucket,
+            "protect": fleet.protect,
         }
         if reference is not None:
             args["dkim_key"] = reference
@@ -365,6 +367,7 @@ def ports(group: GroupPlan) -> GroupPorts:
 
     return {
         "group": group.name,
+        "roles": [role.value for role in group.roles],
         "world": of("world"),
         "fleet": of("fleet"),
         "sends_mail": group.may_send_smtp,

@@ -46,6 +46,8 @@ class GroupPorts(TypedDict):
 
     group: str
     """The node group."""
+    roles: list[str]
+    """What its nodes do: named on the firewall, where policies ask for it."""
     world: list[int]
     """Open to the world."""
     fleet: list[int]
@@ -193,7 +195,7 @@ class MailNetwork(pulumi.ComponentResource):
             region=region,
             vpc_id=vpc.id,
             description=f"Nodes of {label}",
-            tags={**marks, "Name": label},
+            tags={**marks, "Name": label, "roles": " ".join(group["roles"])},
             opts=children(self),
         )
         for family, source in zip(("ipv4", "ipv6"), WORLD, strict=True):
@@ -268,7 +270,7 @@ class MailNetwork(pulumi.ComponentResource):
                     network=network.id,
                     direction="INGRESS",
                     source_ranges=[source],
-                    target_tags=[label],
+                    target_tags=[roles_tag(group["roles"])],
                     allows=[{"protocol": "tcp", "ports": [str(port) for port in group["world"]]}],
                     log_config={"metadata": "INCLUDE_ALL_METADATA"},
                     opts=children(self),
@@ -340,6 +342,11 @@ class MailNetwork(pulumi.ComponentResource):
             allocations[fixed["node"]] = public.name
         self.addresses = pulumi.Output.all(**addresses)
         self.allocations = pulumi.Output.all(**allocations)
+
+
+def roles_tag(roles: list[str]) -> str:
+    """The network tag (GCP) of nodes with these roles. Firewalls have no labels there: their target tells the roles."""
+    return "-".join(["roles", *roles])
 
 
 def outbound(group: GroupPorts) -> list[tuple[str, int]]:

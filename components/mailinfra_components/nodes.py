@@ -11,6 +11,7 @@ import pulumi_gcp as gcp
 from mailinfra.fleet import Cloud
 from mailinfra.node.bootstrap import compressed
 from mailinfra.places import MACHINE_IMAGES
+from mailinfra_components.network import roles_tag
 from mailinfra_components.options import children, pick, received, tags
 
 
@@ -68,6 +69,8 @@ class MailNodesArgs(TypedDict):
     """From `DkimKeys`: the key that the group may sign with; none when it does not sign."""
     ca_key: NotRequired[pulumi.Input[str]]
     """From `MailKeys`: only for the region's issuer group."""
+    protect: NotRequired[bool]
+    """Whether Pulumi refuses to delete the mail volumes; yes if nothing is said."""
 
 
 class MailNodes(pulumi.ComponentResource):
@@ -164,7 +167,7 @@ class MailNodes(pulumi.ComponentResource):
             encrypted=True,
             kms_key_id=args["storage_key"],
             tags={**tags(label, args["zone"], data="mail"), "Name": f"{label}-mail"},
-            opts=children(self),
+            opts=children(self, protect=args.get("protect", True)),
         )
         aws.ec2.VolumeAttachment(
             f"{label}-mail-attached",
@@ -231,7 +234,7 @@ class MailNodes(pulumi.ComponentResource):
                     size=args["data_gib"],
                     disk_encryption_key={"kms_key_self_link": args["storage_key"]},
                     labels=tags(label, args["zone"], data="mail"),
-                    opts=children(self),
+                    opts=children(self, protect=args.get("protect", True)),
                 )
                 disks = [
                     gcp.compute.InstanceAttachedDiskArgs(
@@ -290,7 +293,7 @@ class MailNodes(pulumi.ComponentResource):
                     "enable_integrity_monitoring": True,
                 },
                 scheduling={"automatic_restart": True, "on_host_maintenance": "MIGRATE"},
-                tags=[pick(args["security_groups"], args["group"])],
+                tags=[pick(args["security_groups"], args["group"]), roles_tag(args["roles"])],
                 labels=labels,
                 allow_stopping_for_update=True,
                 opts=children(

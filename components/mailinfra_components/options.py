@@ -44,13 +44,15 @@ def children(
     depends_on: Sequence[pulumi.Resource] = (),
     ignore_changes: Sequence[str] = (),
     delete_before_replace: bool | None = None,
+    protect: bool = False,
 ) -> pulumi.ResourceOptions:
-    """Options of a component's child. Provider and `protect` are inherited from the parent."""
+    """Options of a component's child. Provider and `protect` are inherited from the parent; `protect` here adds."""
     return pulumi.ResourceOptions(
         parent=parent,
         depends_on=list(depends_on),
         ignore_changes=list(ignore_changes),
         delete_before_replace=delete_before_replace,
+        protect=protect or None,
     )
 
 

@@ -1,7 +1,7 @@
 """MailTraces: who did what in a region, kept where nobody can change it, and an alarm where keys are touched."""
 
 import json
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -20,6 +20,8 @@ KEY_EVENTS = (
 """What must not happen to a key unseen (AWS KMS API)."""
 KEY_METHODS = ("DestroyCryptoKeyVersion", "UpdateCryptoKeyVersion", "UpdateCryptoKey", "SetIamPolicy")
 """The same in Cloud KMS."""
+WRITERS = ("cloudtrail.amazonaws.com", "delivery.logs.amazonaws.com")
+"""The services that write traces."""
 TRAIL_EVENTS: list[Any] = [
     {"name": "Management", "field_selectors": [{"field": "eventCategory", "equals": ["Management"]}]},
     {
@@ -54,6 +56,8 @@ class MailTracesArgs(TypedDict):
     """Days between two rotations of the traces' key."""
     deletion_window_days: int
     """Days that the deleted key can still be brought back."""
+    network_id: NotRequired[pulumi.Input[str]]
+    """The VPC whose connections are logged too (AWS; at Google Cloud a subnet says so itself)."""
     operators: str
     """The address that alarms are sent to (AWS; at Google Cloud `ProjectTraces` sends them)."""
 
@@ -116,6 +120,17 @@ class MailTraces(pulumi.ComponentResource):
             tags=marks,
             opts=children(self, depends_on=kept.guards),
         )
+        if network := args.get("network_id"):
+            aws.ec2.FlowLog(
+                f"{name}-connections",
+                region=region,
+                vpc_id=network,
+                traffic_type="ALL",
+                log_destination_type="s3",
+                log_destination=kept.arn,
+                tags=marks,
+                opts=children(self, depends_on=kept.guards),
+            )
         topic = aws.sns.Topic(
             f"{name}-alarms", region=region, kms_master_key_id=key.arn, tags=marks, opts=children(self)
         )
@@ -252,9 +267,9 @@ def in_region(region: str) -> str:
 
 
 def key_policy(account: str) -> str:
-    """The policy of the traces' key: the account administers it, CloudTrail and EventBridge encrypt under it, for this
-    account only (CloudTrail User Guide, "Configure AWS KMS key policies for CloudTrail")."""
-    services = {"Service": ["cloudtrail.amazonaws.com", "events.amazonaws.com"]}
+    """The policy of the traces' key: the account administers it, the services that write traces and EventBridge
+    encrypt under it, for this account only (CloudTrail User Guide, "Configure AWS KMS key policies for CloudTrail")."""
+    services = {"Service": [*WRITERS, "events.amazonaws.com"]}
     return json.dumps(
         {
             "Version": "2012-10-17",
@@ -280,9 +295,10 @@ def key_policy(account: str) -> str:
 
 
 def trail_statements(arn: str) -> list[dict[str, Any]]:
-    """What CloudTrail needs of its bucket (CloudTrail User Guide, "Amazon S3 bucket policy for CloudTrail"). The bucket
-    belongs to one account; the key's policy says for which account CloudTrail may write at all."""
-    trail = {"Effect": "Allow", "Principal": {"Service": "cloudtrail.amazonaws.com"}}
+    """What CloudTrail and VPC flow logs need of their bucket (CloudTrail User Guide, "Amazon S3 bucket policy for
+    CloudTrail"; VPC User Guide, "Publish flow logs to Amazon S3"). The key's policy says for which account they may
+    write at all."""
+    trail = {"Effect": "Allow", "Principal": {"Service": [*WRITERS]}}
     return [
         {"Sid": "TrailLooks", **trail, "Action": "s3:GetBucketAcl", "Resource": arn},
         {

@@ -31,7 +31,9 @@ network = MailNetwork(
         "cidr": "10.80.0.0/24",
         "subnets": [{"name": "a", "availability_zone": f"{REGION}a", "cidr": "10.80.0.0/25"}],
         "addresses": [{"node": "edge-1", "subnet": "a", "private_ipv4": "10.80.0.10", "ipv6_index": 16}],
-        "groups": [{"group": "edge", "world": [25, 443], "fleet": [2526], "sends_mail": False}],
+        "groups": [
+            {"group": "edge", "roles": ["mx"], "world": [25, 443], "fleet": [2526], "sends_mail": False}
+        ],
     },
 )
 

@@ -23,7 +23,7 @@ network = mailinfra.MailNetwork(
     cidr="10.80.0.0/24",
     subnets=[{"name": "a", "availability_zone": "eu-central-1a", "cidr": "10.80.0.0/25"}],
     addresses=[{"node": "edge-1", "subnet": "a", "private_ipv4": "10.80.0.10", "ipv6_index": 16}],
-    groups=[{"group": "edge", "world": [25], "fleet": [2526], "sends_mail": False}],
+    groups=[{"group": "edge", "roles": ["mx"], "world": [25], "fleet": [2526], "sends_mail": False}],
 )
 
 pulumi.export("authority", keys.ca_public_key)

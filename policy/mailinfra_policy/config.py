@@ -119,7 +119,8 @@ class Exposure(Model):
 
     role_ports: Mapping[str, frozenset[int]] = Field(
         default_factory=lambda: {
-            "mx": frozenset({25}),
+            # 443: its MTA-STS policy (RFC 8461 3.3).
+            "mx": frozenset({25, 443}),
             "submission": frozenset({465, 587}),
             "imap": frozenset({993}),
             "pop3": frozenset({995}),

@@ -24,6 +24,7 @@ AWS_INSTANCE, GCP_INSTANCE = "aws:ec2/instance:Instance", "gcp:compute/instance:
 LIFE: dict[str, Any] = {
     "name": "life",
     "domains": ["life.test"],
+    "protect": False,
     "zones": {"eu": {"countries": ["DE", "IE"]}},
     "regions": [
         {

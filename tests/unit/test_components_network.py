@@ -10,8 +10,8 @@ from tests.declared import Program, declare
 
 ADMINISTRATION = {22, 3389, 5985, 5986}
 GROUPS = [
-    {"group": "edge", "world": [25, 443], "fleet": [], "sends_mail": False},
-    {"group": "out", "world": [], "fleet": [2526], "sends_mail": True},
+    {"group": "edge", "roles": ["mx"], "world": [25, 443], "fleet": [], "sends_mail": False},
+    {"group": "out", "roles": ["egress"], "world": [], "fleet": [2526], "sends_mail": True},
 ]
 
 
@@ -69,8 +69,8 @@ def test_gcp_what_is_not_allowed_out_is_denied_and_nothing_administers() -> None
     rules = program.of("gcp:compute/firewall:Firewall")
     inward = [rule.inputs for rule in rules if rule.inputs["direction"] == "INGRESS"]
     assert {(rule["targetTags"][0], rule["sourceRanges"][0]) for rule in inward} == {
-        ("net-edge", "0.0.0.0/0"),
-        ("net-edge", "::/0"),
+        ("roles-mx", "0.0.0.0/0"),
+        ("roles-mx", "::/0"),
     }
     assert {tuple(allow["ports"]) for rule in inward for allow in rule["allows"]} == {("25", "443")}
     outward = [rule.inputs for rule in rules if rule.inputs["direction"] == "EGRESS"]
@@ -136,6 +136,6 @@ def test_a_cloud_that_there_is_not_is_refused() -> None:
 
 def test_numbers_from_other_languages_become_whole() -> None:
     floats = arguments("aws")
-    floats["groups"] = [{"group": "edge", "world": [25.0], "fleet": [], "sends_mail": False}]  # type: ignore[list-item]
+    floats["groups"] = [{"group": "edge", "roles": ["mx"], "world": [25.0], "fleet": [], "sends_mail": False}]  # type: ignore[list-item]
     program = declare(lambda: MailNetwork("net", floats))
     assert program.named("net-edge-in-25-ipv4").inputs["fromPort"] == 25

@@ -86,7 +86,7 @@ def test_a_google_server_is_encrypted_guarded_and_named() -> None:
         for config in interface[key]
     }
     assert reverse == {"edge-1.nodes.example.test."}
-    assert server["tags"] == ["sg-edge"]
+    assert server["tags"] == ["sg-edge", "roles-mx"]
 
 
 def grants(program: Program) -> dict[str, tuple[str, str]]:

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from mailinfra_components import MailTraces, ProjectTraces
-from mailinfra_components.traces import KEY_EVENTS, key_policy, topic_policy
+from mailinfra_components.traces import KEY_EVENTS, WRITERS, key_policy, topic_policy
 from tests.declared import Program, declare
 
 ARGS: dict[str, Any] = {
@@ -16,6 +16,7 @@ ARGS: dict[str, Any] = {
     "rotation_days": 365,
     "deletion_window_days": 30,
     "operators": "operators@example.test",
+    "network_id": "vpc-1",
 }
 
 
@@ -45,6 +46,12 @@ def test_the_trail_sees_calls_and_objects_and_can_be_validated() -> None:
     assert categories == [["Management"], ["Data"]]
 
 
+def test_connections_are_logged_too() -> None:
+    log = aws().named("traces-connections").inputs
+    assert (log["vpcId"], log["trafficType"]) == ("vpc-1", "ALL")
+    assert (log["logDestinationType"], log["logDestination"]) == ("s3", "arn:aws:test:::traces-bucket")
+
+
 def test_nobody_deletes_a_trace_before_its_time() -> None:
     assert aws().named("traces-bucket").inputs["objectLockEnabled"] is True
     assert aws().named("traces-lock").inputs["rule"] == {
@@ -58,11 +65,8 @@ def test_nobody_deletes_a_trace_before_its_time() -> None:
 
 def test_the_bucket_lets_cloudtrail_write_and_nobody_without_tls() -> None:
     statements = json.loads(aws().named("traces-tls").inputs["policy"])["Statement"]
-    allowed = {(s["Principal"]["Service"], s["Action"]) for s in statements if s["Effect"] == "Allow"}
-    assert allowed == {
-        ("cloudtrail.amazonaws.com", "s3:GetBucketAcl"),
-        ("cloudtrail.amazonaws.com", "s3:PutObject"),
-    }
+    allowed = [(*s["Principal"]["Service"], s["Action"]) for s in statements if s["Effect"] == "Allow"]
+    assert allowed == [(*WRITERS, "s3:GetBucketAcl"), (*WRITERS, "s3:PutObject")]
     assert [s["Sid"] for s in statements if s["Effect"] == "Deny"] == ["TlsOnly", "TlsFloor"]
 
 
