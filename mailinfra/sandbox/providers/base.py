@@ -271,7 +271,7 @@ class SandboxProvider:
         """The inputs, completed (names, default tags), and all that is wrong with them."""
         token, name = _parts(urn)
         schema = self._schema(token)
-        inputs = self._with_name(schema, name, old_inputs, without_none(new_inputs), seed)
+        inputs = self._with_name(urn, schema, old_inputs, without_none(new_inputs), seed)
         inputs = self.cloud.prepare(schema, inputs)
         failures = check(inputs, schema.inputs, schema.objects)
         if not failures:
@@ -281,12 +281,15 @@ class SandboxProvider:
             failures = self.adapter(token).check(call)
         return inputs, failures
 
-    def _with_name(self, schema: Schema, name: str, old: Object, new: Object, seed: bytes) -> Object:
+    def _with_name(self, urn: str, schema: Schema, old: Object, new: Object, seed: bytes) -> Object:
         rule = self.cloud.auto_name(schema)
         if rule is None or rule[0] in new or f"{rule[0]}Prefix" in new:
             return {key: value for key, value in new.items() if key != DEFAULTS}
         field_name, fit = rule
         kept = old.get(field_name) if field_name in old.get(DEFAULTS, ()) else None
+        # One that was made before its `up` was cut off has its name already, by which others know it.
+        kept = kept or (None if old else self._journal.inputs(urn).get(field_name))
+        name = _parts(urn)[1]
         value = kept or fit(f"{name}-{unique(seed or name, 7)}")
         return {**new, field_name: value, DEFAULTS: [field_name]}
 
@@ -349,10 +352,14 @@ class SandboxProvider:
         if identifier is None:
             return None
         made = replace(call, id=identifier)
-        if self._run("read", call.token, adapter.read, replace(made, state=call.inputs)) is None:
+        found = self._run("read", call.token, adapter.read, replace(made, state=call.inputs))
+        if found is None:
             return None
-        # It may have been cut off before all was set up.
-        return identifier, self._run("update", call.token, adapter.update, made)
+        # It may have been cut off before all was set up: what is as it should be is left alone.
+        settled = self._settle(self._schema(call.token), call.inputs, found)
+        there = {key: settled[key] for key in call.inputs.keys() & settled.keys()}
+        made = replace(made, old_inputs=there, state={**call.inputs, **settled})
+        return identifier, {**found, **self._run("update", call.token, adapter.update, made)}
 
     def read(self, urn: str, id: str, old_inputs: Object, state: Object) -> tuple[Object, Object] | None:
         """What is there now: inputs and state; None if it is gone."""

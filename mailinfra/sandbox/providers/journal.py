@@ -42,6 +42,11 @@ class Journal:
         entry = self._load(urn)
         return str(entry["id"]) if entry and entry["inputs"] == inputs else None
 
+    def inputs(self, urn: str) -> Object:
+        """What a resource that the engine never named was made from; empty if there is none."""
+        found: Object = self._load(urn).get("inputs", {})
+        return found
+
     def _load(self, urn: str) -> Object:
         with suppress(FileNotFoundError):
             entry: Object = json.loads(self._path(urn).read_text())
