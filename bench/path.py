@@ -56,7 +56,11 @@ def rate(sandbox: Sandbox, host: str, recipient: str, store: str, folder: str) -
     """Messages a second from the first connection until the last one lies in `folder` on machine `store`."""
     count = f"find {folder} -type f -path '*/new/*' 2>/dev/null | wc -l"
     wanted = int(run(sandbox, store, count)) + MESSAGES
-    source = f"smtp-source -s {SESSIONS} -m {MESSAGES} -l {SIZE} -f sender@outside-de.test -t {shlex.quote(recipient)}"
+    # The fleet refuses a greeting without a whole name.
+    source = (
+        f"smtp-source -M $(hostname -f) -s {SESSIONS} -m {MESSAGES} -l {SIZE} "
+        f"-f sender@outside-de.test -t {shlex.quote(recipient)}"
+    )
     begun = time.monotonic()
     run(sandbox, SENDER, f"{source} {host}:25")
     while int(run(sandbox, store, count)) < wanted:
