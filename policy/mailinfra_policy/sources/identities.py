@@ -11,6 +11,7 @@ https://cloud.google.com/apis/design/resource_names.
 import re
 import uuid
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from typing import Any
 
 from mailinfra.sandbox.providers.base import unique
@@ -90,6 +91,7 @@ _GCP: Mapping[str, str] = {
     "gcp:pubsub/topic:Topic": "topics/{name}",
     "gcp:secretmanager/secret:Secret": "secrets/{name}",
 }
+_ADDRESSES = frozenset({"gcp:compute/address:Address", "gcp:compute/globalAddress:GlobalAddress"})
 _COMPUTE = "https://www.googleapis.com/compute/v1/"
 
 
@@ -154,6 +156,8 @@ def _aws(token: str, urn: str, inputs: Mapping[str, Any], setting: Callable[[str
     outputs = {"arn": arn, "name": parts["name"]}
     if token in {"aws:kms/key:Key", "aws:kms/externalKey:ExternalKey", "aws:kms/replicaKey:ReplicaKey"}:
         outputs["keyId"] = identifier
+    if token == "aws:ec2/eip:Eip":  # noqa: S105
+        outputs["publicIp"] = _address("44.192.0.0/10", urn)
     if service == "sqs":
         outputs["url"] = identifier
     return _done(identifier, outputs)
@@ -181,8 +185,22 @@ def _gcp(token: str, urn: str, inputs: Mapping[str, Any], setting: Callable[[str
         return _done(full, {"name": full if token in long else name})
     if token.startswith("gcp:compute/") and inputs.get("name"):
         full = f"{project}/{_place(inputs, setting, token)}/{_collection(token)}/{name}"
-        return _done(full, {"name": name, "selfLink": _COMPUTE + full})
+        outputs = {"name": name, "selfLink": _COMPUTE + full}
+        if (
+            token in _ADDRESSES
+            and inputs.get("addressType", "EXTERNAL") == "EXTERNAL"
+            and "address" not in inputs
+        ):
+            six = inputs.get("ipVersion") == "IPV6"
+            outputs["address"] = _address("2600:1900:4000::/64" if six else "34.64.0.0/10", urn)
+        return _done(full, outputs)
     return None
+
+
+def _address(network: str, urn: str) -> str:
+    """The fixed address that a cloud will give: one of its own. Which one decides nothing, that it is one does."""
+    block = ip_network(network)
+    return str(block[int(unique(urn, 12), 16) % block.num_addresses])
 
 
 def _place(inputs: Mapping[str, Any], setting: Callable[[str], Any], token: str) -> str:

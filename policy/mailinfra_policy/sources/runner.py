@@ -13,6 +13,7 @@ library and pulumi.
 """
 
 import asyncio
+import functools
 import gc
 import json
 import linecache
@@ -93,11 +94,21 @@ def _answer_direct_calls() -> None:
 def _make_haste() -> None:
     """Leave out what costs seconds in a large program and shows in nothing that is registered."""
     import pulumi
+    from pulumi.runtime import resource
+    from pulumi.runtime.proto import source_pb2
 
     # A call to the engine for each message of the SDK's own, some four a resource.
     pulumi.log.debug = lambda *_, **__: None
     # Each registration asks where it was called from, and looks all those files up on disk again.
     linecache.checkcache = lambda filename=None: None
+    uri = functools.cache(lambda filename: Path(filename).as_uri() if os.path.isabs(filename) else "")  # noqa: PTH117
+
+    def position(frame: traceback.FrameSummary) -> Any:
+        found = uri(frame.filename)
+        return source_pb2.SourcePosition(uri=found, line=frame.lineno or 0) if found else None
+
+    if hasattr(resource, "_get_source_position_for_frame"):
+        resource._get_source_position_for_frame = position
     # The SDKs define some ten thousand classes, and the process ends with the program.
     gc.disable()
 

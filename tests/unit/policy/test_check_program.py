@@ -1,5 +1,6 @@
 """A program is run with no engine, and what it declares is taken down."""
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,21 @@ def test_keys_are_stood_in_for_by_keys_of_the_declared_kind(tmp_path: Path) -> N
     (parameter,) = loaded.stack.of("aws:ssm/parameter:Parameter")
     assert "BEGIN PUBLIC KEY" in str(parameter.get("value"))
     assert not any(gap.blocking for gap in loaded.gaps)
+
+
+def test_a_fixed_address_is_one_address(tmp_path: Path) -> None:
+    source = """
+        import pulumi_aws as aws
+        import pulumi_gcp as gcp
+
+        ours = aws.ec2.Eip("ours")
+        theirs = gcp.compute.Address("theirs", name="theirs")
+        for name, address in {"a": ours.public_ip, "b": theirs.address}.items():
+            aws.route53.Record(name, zone_id="Z1", name=name, type="A", ttl=60, records=[address])
+    """
+    loaded = run_program(tmp_path, source)
+    found = {str(item.get("records[0]")) for item in loaded.stack.of("aws:route53/record:Record")}
+    assert len(found) == 2 and all(ip_address(address).is_global for address in found)
 
 
 BROKEN = {
