@@ -1,6 +1,7 @@
 """Real nodes: booted from their own user-data, tried with real mail, broken, and booted again."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
+from mailinfra.sandbox.control import ControlError
+from mailinfra.sandbox.debian import SOURCES
+from mailinfra.sandbox.model import MachineFile
 from mailinfra.sandbox.paths import Paths, sandbox_lock
 from tests.node_helpers import DOMAIN, PASSWORD, NodeFleet, Place, node_spec, until
 from tests.sandbox_helpers import quiet, traces
@@ -522,10 +526,86 @@ def test_a_second_boot_changes_nothing(mail: Mail) -> None:
     assert mail.arrives("anna", marker, seconds=180)
 
 
+DONE = "journalctl -b -o cat -u mailinfra-bootstrap | grep -q 'mailinfra: done'"
+FOLDERS = "/etc/postfix /etc/dovecot /etc/mailinfra /etc/unbound /etc/systemd/system"
+LISTING = f"find {FOLDERS} -type f -printf '%p %m\n' | sort"
+PARTS = re.compile(r"^/etc/(dovecot/conf\.d|postfix/(dynamicmaps|postfix-files)\.(cf\.)?d)/")
+LISTENS = "ss -ltnH | awk '{ print $4 }' | sort -u"
+RUNS = "systemctl list-units --state=active --type=service --plain --no-legend | awk '{ print $1 }' | sort"
+
+
+def beside(mail: Mail, machine: str, name: str, private: str, public: str) -> Place:
+    """A further node like another; the region's issuer signs for it if the group in its name is known."""
+    like = next(node for node in mail.fleet.nodes if node.id == machine)
+    hostname = f"{name}.{like.spec.hostname.partition('.')[2]}"
+    group = name.rpartition("-")[0]
+    spec = replace(like.spec, group=group, hostname=hostname, ca_key="", entitlements={})
+    return Place(spec, private, public, like.country)
+
+
+def doing(mail: Mail, machine: str, what: str) -> bool:
+    """Whether a process runs on a machine whose command line fits a pattern."""
+    try:
+        return mail.fleet.run(machine, "pgrep", "-f", "--", what)[0] == 0
+    except ControlError:
+        return False  # it has not begun to boot
+
+
+def lines(mail: Mail, machine: str, command: str) -> set[str]:
+    """The lines that a command prints on a machine."""
+    return set(mail.fleet.shell(machine, command).splitlines())
+
+
+def assert_alike(mail: Mail, stock: str, like: str) -> None:
+    """What was made of the stock image is what the pre-installed one became."""
+    assert lines(mail, stock, LISTENS) == lines(mail, like, LISTENS)
+    assert lines(mail, stock, RUNS) == lines(mail, like, RUNS)
+    more, less = (lines(mail, machine, LISTING) for machine in (like, stock))
+    assert less <= more
+    # The image has every role's packages, a node only those of its own roles.
+    assert [line for line in more - less if not PARTS.search(line)] == []
+    assert mail.fleet.shell(stock, "systemctl --failed --no-legend; dpkg --audit") == ""
+
+
+MOMENTS = ("dpkg .*--unpack", "dpkg .*--configure")
+"""What runs when the power fails: the unpacking of packages, their being set up."""
+
+
+@pytest.mark.parametrize("like", [STORE, EDGE])
+def test_debians_own_image_becomes_the_same_node(mail: Mail, like: str) -> None:
+    """Every package comes from a Debian mirror; the power fails while they are installed; and at last once more."""
+    number = (STORE, EDGE).index(like)
+    name = ("store-2", "edge-2")[number]
+    node = beside(mail, like, name, f"203.0.113.{8 + number}", f"198.51.100.{8 + number}")
+    machine = replace(
+        mail.fleet.machine(node),
+        image="stock",
+        files={
+            "/etc/apt/sources.list.d/debian.sources": MachineFile.text(""),
+            "/etc/apt/sources.list": MachineFile.text(SOURCES),
+            # This internet has a root of its own, which the package dns-root-data must not replace.
+            "/etc/dpkg/dpkg.cfg.d/sandbox": MachineFile.text("path-exclude=/usr/share/dns/*\n"),
+        },
+    )
+    mail.fleet.client.call("machines.create", spec=machine.to_json())
+    for moment in MOMENTS if like == STORE else ():
+        until(lambda moment=moment: doing(mail, node.id, moment), 90, f"never: {moment}")  # type: ignore[misc]
+        assert mail.fleet.run(node.id, "sh", "-c", DONE)[0] != 0
+        mail.fleet.client.call("machines.kill", id=node.id)
+    # Its boot is over when its bootstrap is.
+    mail.fleet.client.call("machines.wait", id=node.id, states=["running", "failed"])
+    until(lambda: ready(mail.fleet, node.id), 120, f"{node.id} is not ready")
+    assert "installing" in mail.fleet.shell(node.id, "journalctl -o cat -u mailinfra-bootstrap")
+    assert_alike(mail, node.id, like)
+    killed(mail, node.id)
+    until(lambda: ready(mail.fleet, node.id), 120, f"{node.id} is not ready")
+    assert "installing" not in mail.fleet.shell(node.id, "journalctl -b -o cat -u mailinfra-bootstrap")
+    assert_alike(mail, node.id, like)
+    mail.fleet.client.call("machines.delete", id=node.id)
+
+
 def test_a_bootstrap_that_is_killed_again_and_again_ends_the_same(mail: Mail) -> None:
-    edge = next(node for node in mail.fleet.nodes if node.id == EDGE)
-    spec = replace(edge.spec, group="spare", hostname=edge.spec.hostname.replace("edge-1", "spare-1"))
-    spare = Place(spec, "203.0.113.6", "198.51.100.7", "DE")
+    spare = beside(mail, EDGE, "spare-1", "203.0.113.6", "198.51.100.7")
     mail.fleet.client.call("machines.create", spec=mail.fleet.machine(spare).to_json())
     mail.fleet.client.call("machines.wait", id=spare.id, states=["running"])
     # From before its first step to after its last; a run takes about ten seconds.
@@ -537,11 +617,8 @@ def test_a_bootstrap_that_is_killed_again_and_again_ends_the_same(mail: Mail) ->
         )
         time.sleep(seconds)
         killed(mail, spare.id)
-    done = "journalctl -b -o cat -u mailinfra-bootstrap | grep -q 'mailinfra: done'"
-    until(lambda: mail.fleet.run(spare.id, "sh", "-c", done)[0] == 0, 120, "the bootstrap does not end")
-    folders = "/etc/postfix /etc/dovecot /etc/mailinfra /etc/unbound /etc/systemd/system"
-    listing = f"find {folders} -type f -printf '%p %m\n' | sort"
-    assert mail.fleet.shell(spare.id, listing) == mail.fleet.shell(EDGE, listing)
+    until(lambda: mail.fleet.run(spare.id, "sh", "-c", DONE)[0] == 0, 120, "the bootstrap does not end")
+    assert mail.fleet.shell(spare.id, LISTING) == mail.fleet.shell(EDGE, LISTING)
     assert not mail.fleet.shell(spare.id, "find / -xdev -name '*.new~' 2>/dev/null || true")
     # The region's issuer does not know its group: it waits, and nothing listens.
     assert "ConditionPathExists" in mail.fleet.shell(spare.id, "systemctl cat postfix@-")
