@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("planning", "dkim", "preview", "path")
+PARTS = ("planning", "dkim", "preview", "policy", "check", "path")
 RESULTS = Path(__file__).parent / "results.json"
 
 

@@ -128,7 +128,7 @@ def check(
         Path | None,
         typer.Option(
             "--config",
-            help="The policies' config; else policy-<stack>.yaml or policy.yaml beside Pulumi.yaml, if there is one.",
+            help="The policies' config; else policy-<stack>.json or policy.json (or .yaml) beside the stack's.",
         ),
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text, json, sarif or junit.")] = "text",

@@ -85,12 +85,15 @@ def _load(request: Request, folder: Path, stack: str) -> tuple[Loaded, str, str]
 
 
 def _settings(request: Request, folder: Path, stack: str) -> tuple[Path | None, Any]:
-    """The pack's config file: the one named, else `policy-<stack>.yaml` or `policy.yaml` beside Pulumi.yaml."""
+    """The pack's config file: the one named, else `policy-<stack>` or `policy` (.json, .yaml) beside the stack's."""
     path = request.settings
     if path is None and request.file is None:
-        beside = (folder / f"policy-{stack}.yaml", folder / "policy.yaml")
-        path = next((item for item in beside if item.is_file()), None)
-    return path, read(path, config.WHAT) if path else None
+        beside = folder / str(Project(folder).document().get("stackConfigDir", "."))
+        wanted = (
+            beside / f"{name}{end}" for name in (f"policy-{stack}", "policy") for end in (".json", ".yaml")
+        )
+        path = next((item for item in wanted if item.is_file()), None)
+    return path, config.of_engine(read(path, config.WHAT)) if path else None
 
 
 def _stack_config(folder: Path, stack: str) -> Mapping[str, Any]:

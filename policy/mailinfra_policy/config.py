@@ -68,8 +68,8 @@ class Tls(Model):
     plain_ports: frozenset[Annotated[int, Field(ge=1, le=65535)]] = frozenset(
         {20, 21, 23, 80, 110, 119, 143, 389, 512, 513, 514, 1883, 3268, 11211}
     )
-    """Ports of protocols without TLS, or with TLS only if the client asks: closed. 80 may redirect, so firewalls may let
-    it through. Port 25 is no plain port: its floor is the servers' own."""
+    """Ports of protocols without TLS, or with TLS only if the client asks: closed. 80 may redirect, so firewalls may
+    let it through. Port 25 is no plain port: its floor is the servers' own."""
 
 
 class Keys(Model):
@@ -217,6 +217,20 @@ class Config(Model):
 
 
 WHAT = "the policy pack's config"
+
+
+def of_engine(data: Any) -> Any:
+    """The document in what `pulumi --policy-pack-config` takes: `{"config": {…}, "<rule>": "advisory", …}`; a document
+    that is not of this form as it is. What is wrong with it, `load` tells."""
+    if not isinstance(data, dict) or not isinstance(data.get("config"), dict):
+        return data
+    levels = {"disabled": Level.OFF, "advisory": Level.ADVISORY, "mandatory": Level.MANDATORY}
+    chosen = {}
+    for rule, level in data.items():
+        if rule not in ("config", "all"):
+            word = level.get("enforcementLevel") if isinstance(level, dict) else level
+            chosen[rule] = {"level": levels.get(str(word), word)}
+    return {**data["config"], "rules": {**data["config"].get("rules", {}), **chosen}}
 
 
 def load(data: Any, rules: frozenset[str]) -> Config:

@@ -17,12 +17,16 @@ EXPIRED = "exception-expired"
 
 @dataclass(frozen=True)
 class Judged:
-    """A finding with the rule that made it, and the exception that accepts it, if any."""
+    """A finding with the rule that made it, and the exception that accepts it, if any.
+
+    `early`: the rule can speak before the resource is made; else only the whole stack tells.
+    """
 
     rule: Rule
     finding: Finding
     level: Level
     accepted: Exception_ | None = None
+    early: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -110,7 +114,13 @@ class Judge:
 
     def _judged(self, rule: Rule, resource: Resource | None, context: Context) -> Iterator[Judged]:
         for finding in map(_discreet, _run(rule, resource, context)):
-            yield Judged(rule, finding, self.config.level(rule.id), self._accepting(rule, finding))
+            yield Judged(
+                rule,
+                finding,
+                self.config.level(rule.id),
+                self._accepting(rule, finding),
+                early=resource is not None,
+            )
 
     def _accepting(self, rule: Rule, finding: Finding) -> Exception_ | None:
         for item in self._exceptions.get(rule.id, ()):

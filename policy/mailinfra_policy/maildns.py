@@ -157,25 +157,29 @@ class MailDns:
         zone = self._zone(resource)
         if zone is not None and _private(zone):
             return None
-        kind = resource.get("type")
-        kind = kind.upper() if isinstance(kind, str) else kind
-        apex = zone.get(ZONES[zone.type]) if zone is not None else None
-        owner = _owner(resource.get("name"), apex, resource.type)
-        ttl = resource.get("ttl")
-        if resource.type == ROUTE53:
-            return RecordSet(
-                resource,
-                owner,
-                kind,
-                ttl,
-                tuple(_plain(resource, "records[*]", kind)),
-                _route53_policy(resource),
-                _alias(resource),
-            )
-        if resource.type == CLOUDDNS:
-            policy, answers = _clouddns(resource, kind)
-            return RecordSet(resource, owner, kind, ttl, answers, policy)
-        return RecordSet(resource, owner, kind, ttl, (_cloudflare(resource, kind),))
+        return record_set(resource, zone.get(ZONES[zone.type]) if zone is not None else None)
+
+
+def record_set(resource: Resource, apex: Value = None) -> RecordSet:
+    """What one record resource says by itself; `apex` is its zone's name, which a relative owner name is below."""
+    kind = resource.get("type")
+    kind = kind.upper() if isinstance(kind, str) else kind
+    owner = _owner(resource.get("name"), apex, resource.type)
+    ttl = resource.get("ttl")
+    if resource.type == ROUTE53:
+        return RecordSet(
+            resource,
+            owner,
+            kind,
+            ttl,
+            tuple(_plain(resource, "records[*]", kind)),
+            _route53_policy(resource),
+            _alias(resource),
+        )
+    if resource.type == CLOUDDNS:
+        policy, answers = _clouddns(resource, kind)
+        return RecordSet(resource, owner, kind, ttl, answers, policy)
+    return RecordSet(resource, owner, kind, ttl, (_cloudflare(resource, kind),))
 
 
 def dns(context: Context) -> MailDns:

@@ -1,31 +1,52 @@
 """Mutants of a clean stack: each property that a rule claims to guard, spoilt, to see whether the rule bites."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
-from mailinfra_policy.judge import Judge
+from mailinfra_policy.judge import Judge, Judged
 from mailinfra_policy.resource import Resource, Stack
-from mailinfra_policy.rule import ANY, Guard, Rule
+from mailinfra_policy.rule import ANY, PROTECT, Guard, Rule
 from mailinfra_policy.values import UNKNOWN, Value, each, show, steps, texts
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One spoilt stack: which rule should refuse it, at which resource and property, and what was done."""
+    """One spoilt stack: which rule should refuse it, at which resource and property, and what was done.
+
+    `spoilt` is the resource as it stands in the spoilt stack; None where it was taken away.
+    """
 
     rule: Rule
     resource: Resource
     path: str
     change: str
-    stack: Stack
+    base: Stack = field(repr=False)
+    spoilt: Resource | None = field(repr=False)
     elsewhere: bool = False
 
     def __str__(self) -> str:
         place = f"{self.resource.type}::{self.resource.name} {self.path}".rstrip()
         return f"{self.rule.id}: {place} {self.change}"
+
+    @property
+    def stack(self) -> Stack:
+        """The spoilt stack, made anew at each call: a large stack has thousands of mutants."""
+        if self.spoilt is None:
+            return self.base.without(self.resource)
+        return self.base.altered(self.spoilt)
+
+
+class Fate(Enum):
+    """What became of a mutant."""
+
+    CAUGHT = "caught"
+    SURVIVED = "survived"
+    EXCEPTED = "excepted"
+    """The rule refuses the property in the unspoilt stack already, and an exception accepts that."""
 
 
 def mutants(stack: Stack, rules: Iterable[Rule]) -> Iterator[Mutant]:
@@ -37,26 +58,47 @@ def mutants(stack: Stack, rules: Iterable[Rule]) -> Iterator[Mutant]:
                     yield from _of_guard(stack, rule, resource, guard)
 
 
-def caught(mutant: Mutant, judge: Judge, before: frozenset[tuple[str, str, str]] = frozenset()) -> bool:
-    """Whether the mutant's own rule refuses it and names the property.
+class Trial:
+    """An unspoilt stack, judged once, against which its mutants are held.
 
-    `before` are the keys of what was found in the unspoilt stack. A rule may name the property itself, one below or
-    above it, or (where the resource is gone, or the property refers to another resource) the resource it went with.
+    Each mutant is judged by its own rule alone: that another one happens to refuse it too proves nothing.
     """
-    found = judge.stack(mutant.stack) if mutant.rule.judge_stack else _on_resource(mutant, judge)
-    return any(
-        item.rule.id == mutant.rule.id
-        and item.key not in before
-        and not item.accepted
-        and _names(item.finding.resource, item.finding.path, mutant)
-        for item in found
-    )
+
+    def __init__(self, stack: Stack, judge: Judge) -> None:
+        self.stack = stack
+        self._judges = {rule.id: Judge([rule], judge.config, judge.today) for rule in judge.rules}
+        verdict = judge.verdict(stack)
+        self.findings = verdict.findings
+        """What is found in the unspoilt stack. A mutant is only caught by what is found besides."""
+        self._accepted = verdict.accepted
+        self._before = frozenset(item.key for item in (*verdict.findings, *verdict.accepted))
+
+    def fate(self, mutant: Mutant) -> Fate:
+        """Whether the mutant's rule refuses it and names the property.
+
+        It may name the property itself, one below or above it, or (where the resource is gone, or the property refers
+        to another resource) the resource it went with.
+        """
+        found = (item for item in self._found(mutant) if item.key not in self._before)
+        if any(_names(item.finding.resource, item.finding.path, mutant) for item in found):
+            return Fate.CAUGHT
+        if any(_accepts(item, mutant) for item in self._accepted):
+            return Fate.EXCEPTED
+        return Fate.SURVIVED
+
+    def _found(self, mutant: Mutant) -> Iterator[Judged]:
+        judge, stack = self._judges[mutant.rule.id], mutant.stack
+        # A resource rule may also judge another resource by what this one says of it.
+        if mutant.spoilt is not None:
+            yield from judge.resource(mutant.spoilt, stack)
+        if mutant.rule.judge_stack:
+            yield from judge.stack(stack)
 
 
-def _on_resource(mutant: Mutant, judge: Judge) -> Iterator[Any]:
-    resource = mutant.stack.find(mutant.resource.urn)
-    # A resource rule may also judge another resource by what this one says of it.
-    yield from judge.resource(resource, mutant.stack) if resource else ()
+def _accepts(item: Judged, mutant: Mutant) -> bool:
+    resource = item.finding.resource
+    same = resource is not None and resource.urn == mutant.resource.urn
+    return same and item.rule.id == mutant.rule.id and _names(resource, item.finding.path, mutant)
 
 
 def _names(resource: Resource | None, path: str, mutant: Mutant) -> bool:
@@ -76,8 +118,11 @@ def _of_guard(stack: Stack, rule: Rule, resource: Resource, guard: Guard) -> Ite
     if not guard.path:
         if guard.when and not guard.when(resource, None):
             return
-        others = [other for other in stack.resources if other.urn != resource.urn]
-        yield Mutant(rule, resource, "", "taken away", Stack(others))
+        yield Mutant(rule, resource, "", "taken away", stack, None)
+        return
+    if guard.path == PROTECT:
+        if resource.protect and not (guard.when and not guard.when(resource, True)):
+            yield Mutant(rule, resource, "", "no longer protected", stack, replace(resource, protect=False))
         return
     if guard.provider:
         yield from _of_provider(stack, rule, resource, guard)
@@ -87,8 +132,7 @@ def _of_guard(stack: Stack, rule: Rule, resource: Resource, guard: Guard) -> Ite
         if guard.when and not guard.when(resource, value):
             continue
         for change, spoilt in _changes(guard, value):
-            changed = spoil(stack, resource, path, spoilt)
-            yield Mutant(rule, resource, path, change, changed, guard.elsewhere)
+            yield Mutant(rule, resource, path, change, stack, spoil(resource, path, spoilt), guard.elsewhere)
 
 
 def _of_provider(stack: Stack, rule: Rule, resource: Resource, guard: Guard) -> Iterator[Mutant]:
@@ -102,8 +146,9 @@ def _of_provider(stack: Stack, rule: Rule, resource: Resource, guard: Guard) -> 
         known = {name: setting for name, setting in settings.items() if setting is not None}
         # Made by another provider it is another resource: nothing that the cloud said of this one holds.
         moved = replace(resource, provider=replace(provider, props=known), id=None, outputs={})
-        changed = Stack(moved if other.urn == resource.urn else other for other in stack.resources)
-        yield Mutant(rule, resource, guard.path, f"with the provider's {guard.provider} {change}", changed)
+        yield Mutant(
+            rule, resource, guard.path, f"with the provider's {guard.provider} {change}", stack, moved
+        )
 
 
 def _changes(guard: Guard, value: Value) -> Iterator[tuple[str, Value]]:
@@ -117,15 +162,15 @@ def _changes(guard: Guard, value: Value) -> Iterator[tuple[str, Value]]:
             yield f"set to {show(spoilt, 60)}", spoilt
 
 
-def spoil(stack: Stack, resource: Resource, path: str, value: Value) -> Stack:
-    """The stack with one input of one resource changed (None takes it away); outputs no longer tell the old value."""
-    props = deepcopy(dict(resource.props))
-    put(props, path, value)
+def spoil(resource: Resource, path: str, value: Value) -> Resource:
+    """The resource with one input changed (None takes it away); its outputs no longer tell the old value."""
     top = re.split(r"[.\[]", path, maxsplit=1)[0]
+    # Of the other inputs nothing is changed: they may be shared.
+    props = {key: deepcopy(item) if key == top else item for key, item in resource.props.items()}
+    put(props, path, value)
     outputs = {key: item for key, item in resource.outputs.items() if key != top}
     dependencies = {key: item for key, item in resource.property_dependencies.items() if key != top}
-    changed = replace(resource, props=props, outputs=outputs, property_dependencies=dependencies)
-    return Stack(changed if other.urn == resource.urn else other for other in stack.resources)
+    return replace(resource, props=props, outputs=outputs, property_dependencies=dependencies)
 
 
 def put(props: dict[str, Value], path: str, value: Value) -> None:
@@ -145,19 +190,8 @@ def put(props: dict[str, Value], path: str, value: Value) -> None:
         at[last] = value
 
 
-def survivors(
-    stack: Stack, judge: Judge, chosen: Callable[[Sequence[Mutant]], Sequence[Mutant]] | None = None
-) -> tuple[int, list[Mutant]]:
-    """How many mutants there were, and those that no rule caught. `chosen` may take a sample."""
-    before = frozenset(item.key for item in judge.verdict(stack).findings)
+def survivors(stack: Stack, judge: Judge) -> tuple[int, list[Mutant]]:
+    """How many mutants there were, and those that no rule caught."""
+    trial = Trial(stack, judge)
     found = [*mutants(stack, judge.rules)]
-    taken = chosen(found) if chosen else found
-    return len(taken), [mutant for mutant in taken if not caught(mutant, judge, before)]
-
-
-def counted(found: Iterable[Mutant]) -> Mapping[str, int]:
-    """Mutants by rule."""
-    counts: dict[str, int] = {}
-    for mutant in found:
-        counts[mutant.rule.id] = counts.get(mutant.rule.id, 0) + 1
-    return counts
+    return len(found), [mutant for mutant in found if trial.fate(mutant) is Fate.SURVIVED]

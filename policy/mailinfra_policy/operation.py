@@ -135,7 +135,7 @@ class Operation:
         rule, finding, level = item.rule, item.finding, item.level
         place = finding.path or ("the resource" if finding.resource else "the stack")
         lines = [f"{rule.title}.", f"{place}: found {finding.found}; allowed: {finding.allowed}", rule.mend]
-        if finding.unknown and self._preview and rule.judge and self._judge.config.unknown == "later":
+        if finding.unknown and self._preview and item.early and self._judge.config.unknown == "later":
             level = Level.ADVISORY
             lines[-1] = "The update knows it, and decides before this resource is made."
         urn = finding.resource.urn if finding.resource else ""

@@ -40,7 +40,8 @@ is *unknown*, and an unknown value never passes a rule. Ids, ARNs and links that
 public keys that the program publishes are stood in for by keys of the declared type and length. Values that the
 stack's config keeps encrypted are unknown.
 
-The pack's config is `--config FILE`, else `policy-<stack>.yaml`, else `policy.yaml` beside `Pulumi.yaml`. Where it
+The pack's config is `--config FILE`, else `policy-<stack>.json` (or `.yaml`), else `policy.json`, beside the
+stack's own; the file that `pulumi --policy-pack-config` takes serves both. Where it
 names no zones and the stack declares a fleet (`mailinfra:fleet`), the zones are the fleet's.
 """
 

@@ -170,6 +170,43 @@ class Stack:
             _index(self._by_identity, resource)
         self._derived.clear()
 
+    def altered(self, resource: Resource) -> "Stack":
+        """This stack with one resource in the place of the one with its URN: cheap, and not to be added to."""
+        older = self._by_urn[resource.urn]
+        other = self._copy()
+        other._by_urn[resource.urn] = resource
+        kin = [resource if item is older else item for item in self._by_type[older.type]]
+        if resource.type == older.type:
+            other._by_type[older.type] = kin
+        else:
+            other._by_type[older.type] = [item for item in kin if item is not resource]
+            other._by_type[resource.type] = [*self._by_type.get(resource.type, ()), resource]
+        other.resources = list(other._by_urn.values())
+        other._forget(older)
+        for text in _identities(resource):
+            other._by_identity[text] = [*other._by_identity.get(text, ()), resource]
+        return other
+
+    def without(self, resource: Resource) -> "Stack":
+        """This stack without the resource of that URN: cheap, and not to be added to."""
+        older = self._by_urn[resource.urn]
+        other = self._copy()
+        del other._by_urn[resource.urn]
+        other._by_type[older.type] = [item for item in self._by_type[older.type] if item is not older]
+        other.resources = list(other._by_urn.values())
+        other._forget(older)
+        return other
+
+    def _copy(self) -> "Stack":
+        other = Stack()
+        other._by_urn, other._by_type = dict(self._by_urn), dict(self._by_type)
+        other.__dict__["_by_identity"] = dict(self._by_identity)
+        return other
+
+    def _forget(self, older: Resource) -> None:
+        for text in _identities(older):
+            self._by_identity[text] = [item for item in self._by_identity[text] if item is not older]
+
     def of(self, *types: str) -> list[Resource]:
         """The resources of some types, in the order of registration within each type."""
         return [resource for token in types for resource in self._by_type.get(token, [])]
@@ -231,13 +268,16 @@ class Stack:
 
 
 def _index(found: dict[str, list[Resource]], resource: Resource) -> None:
-    """Enter a resource under every text by which another one may name it."""
+    for text in _identities(resource):
+        found.setdefault(text, []).append(resource)
+
+
+def _identities(resource: Resource) -> set[str]:
+    """Every text by which another resource may name this one."""
     texts = {_text(resource.id)}
     for name in IDENTITIES:
         texts.update((_text(resource.outputs.get(name)), _text(resource.props.get(name))))
-    for text in texts:
-        if text:
-            found.setdefault(text, []).append(resource)
+    return texts - {""}
 
 
 def _owns(resource: Resource, text: str) -> bool:

@@ -90,6 +90,9 @@ class Guard:
 ANY = "*"
 """In `Rule.covers`, every type there is; as a `Guard.path` below it, every text in the inputs."""
 
+PROTECT = "(protect)"
+"""As a `Guard.path`, Pulumi's own option that keeps a resource from being deleted."""
+
 ResourceJudge = Callable[[Resource, Context], Iterable[Finding]]
 StackJudge = Callable[[Context], Iterable[Finding]]
 
@@ -98,9 +101,9 @@ StackJudge = Callable[[Context], Iterable[Finding]]
 class Rule:
     """One rule.
 
-    `id` in kebab-case, unique; `covers` maps each type that it judges to what it guards there. A rule has either
-    `judge`, called for every resource of a covered type and decided before that resource is made, or `judge_stack`,
-    called once with all of them.
+    `id` in kebab-case, unique; `covers` maps each type that it judges to what it guards there. `judge` is called for
+    every resource of a covered type and decided before that resource is made; `judge_stack` is called once with all of
+    them. A rule has one, or both where a text is judged before it takes effect, and the whole for whether it is there.
     """
 
     id: str
@@ -114,7 +117,7 @@ class Rule:
     judge_stack: StackJudge | None = None
 
     def __post_init__(self) -> None:
-        if (self.judge is None) == (self.judge_stack is None):
-            raise TypeError(f"rule {self.id} needs exactly one of judge and judge_stack")
+        if self.judge is None and self.judge_stack is None:
+            raise TypeError(f"rule {self.id} needs judge or judge_stack")
         if not self.controls or not self.covers:
             raise TypeError(f"rule {self.id} names no control or covers no type")

@@ -95,19 +95,28 @@ def _number(value: Any) -> float:
         return 0.0
 
 
-def undenied(stack: Stack, store: Store, asked: Sequence[tuple[Asked, str]]) -> Iterator[Finding]:
-    """Every store of a kind whose policy does not deny each of some things; each with its text for the message."""
+def undenied(
+    policy: Resource, stack: Stack, store: Store, asked: Sequence[tuple[Asked, str]]
+) -> Iterator[Finding]:
+    """What a store's own policy, or a policy of a store of this stack, does not deny; each with its text for the
+    message. It is decided before the policy takes effect."""
+    if policy.type in store.types:
+        if store.inline and policy.get(store.inline) is not None:
+            yield from _judged(policy, store.inline, store, store.arn(policy), asked)
+        return
+    for token, named in store.policies:
+        if policy.type == token:
+            for resource in stack.referred(policy, named, *store.types):
+                yield from _judged(policy, "policy", store, store.arn(resource), asked)
+
+
+def without_policy(stack: Stack, store: Store, asked: Sequence[tuple[Asked, str]]) -> Iterator[Finding]:
+    """Every store of a kind that has no policy at all."""
     for resource in stack.of(*store.types):
-        policies = (
-            [(resource, store.inline)] if store.inline and resource.get(store.inline) is not None else []
-        )
-        for token, named in store.policies:
-            policies += [(policy, "policy") for policy in stack.referring(resource, named, token)]
-        allowed = "a policy that denies everyone " + " and ".join(text for _, text in asked)
-        if not policies:
+        own = store.inline and resource.get(store.inline) is not None
+        if not own and not any(stack.referring(resource, named, token) for token, named in store.policies):
+            allowed = "a policy that denies everyone " + " and ".join(text for _, text in asked)
             yield Finding(resource, "", "no policy", allowed)
-        for policy, path in policies:
-            yield from _judged(policy, path, store, store.arn(resource), asked)
 
 
 def _judged(

@@ -301,6 +301,12 @@ def spots(resource: Resource, stack: Stack) -> Iterator[Spot]:
     return _spots(resource, stack, frozenset())
 
 
+def regions(resource: Resource, stack: Stack) -> frozenset[str]:
+    """The regions that a resource lies in; `?` where they cannot be told."""
+    found = frozenset(region for spot in spots(resource, stack) if spot.site for region in spot.site.regions)
+    return found or frozenset({"?"})
+
+
 def _spots(resource: Resource, stack: Stack, seen: frozenset[str]) -> Iterator[Spot]:
     store = STORES.get(resource.type) or _OTHERS.get(resource.cloud)
     if store is None or resource.urn in seen:

@@ -15,11 +15,12 @@ from mailinfra_policy.maildns import (
     dns,
     lacking,
     name_of,
+    record_set,
     tag_list,
     text_guards,
     undecided,
 )
-from mailinfra_policy.resource import Resource
+from mailinfra_policy.resource import Resource, Stack
 from mailinfra_policy.rule import Context, Control, Finding, Framework, Rule, Severity
 from mailinfra_policy.values import UNKNOWN, show
 
@@ -34,27 +35,42 @@ _KEYS = {
 _BITS = re.compile(r"(?:RSA_|RSA_SIGN_PKCS1_|)(2048|3072|4096)(?:_SHA256|_SHA512|_BIT|)")
 
 
+def _allowed(bits: int) -> str:
+    return f"an RSA key of at least {bits} bits, or an Ed25519 key"
+
+
+def judge(resource: Resource, context: Context) -> Iterator[Finding]:
+    """A key record holds keys that are long enough."""
+    item = record_set(resource)
+    if item.kind == "TXT" and item.owner is not UNKNOWN and _LABEL in f"{item.owner}.":
+        yield from _text(item, context.stack, context.config.keys.dkim_bits)
+
+
 def judge_stack(context: Context) -> Iterator[Finding]:
-    """Every mail domain has a key, and every key of the stack is long enough."""
+    """Every mail domain has a key, and every alias leads to one."""
     zones, bits = dns(context), context.config.keys.dkim_bits
-    allowed = f"an RSA key of at least {bits} bits, or an Ed25519 key"
     good: set[str] = set()
     for item in zones.sets:
         if item.owner is UNKNOWN or _LABEL not in item.owner or item.kind not in ("TXT", "CNAME"):
             continue
-        faults = [*(_text if item.kind == "TXT" else _alias)(item, zones, bits, allowed)]
-        yield from faults
+        if item.kind == "CNAME":
+            faults = [*_alias(item, zones, bits, _allowed(bits))]
+            yield from faults
+        else:
+            # What is not known yet is judged before the record is made; here it counts as a key that is there.
+            faults = [fault for fault in _text(item, context.stack, bits) if not fault.unknown]
         if not faults and not all(_revoked(value) for value in item.values):
             good.add(item.owner.partition(_LABEL)[2])
     for domain, sets in zones.domains.items():
         if domain not in good:
-            yield from lacking(sets, f"no DKIM key in force below _domainkey.{domain}", allowed)
+            yield from lacking(sets, f"no DKIM key in force below _domainkey.{domain}", _allowed(bits))
 
 
-def _text(item: RecordSet, zones: MailDns, bits: int, allowed: str) -> Iterator[Finding]:
+def _text(item: RecordSet, stack: Stack, bits: int) -> Iterator[Finding]:
+    allowed = _allowed(bits)
     for answer in item.answers:
         if answer.value is UNKNOWN:
-            keys = zones.stack.referred(item.resource, answer.path, *_KEYS)
+            keys = stack.referred(item.resource, answer.path, *_KEYS)
             if not keys:
                 yield undecided(item, answer, allowed)
             for key in keys:
@@ -146,5 +162,6 @@ RULE = Rule(
         Control(Framework.SOC2, "CC6.1"),
     ),
     covers=text_guards("v=DKIM1; k=", "v=DKIM1; k=rsa; t=y; p=AAAA", "v=DKIM1; k=rsa; p=AAAA", _SHORT),
+    judge=judge,
     judge_stack=judge_stack,
 )

@@ -7,7 +7,7 @@ from typing import Any
 from mailinfra_policy.config import Config
 from mailinfra_policy.expect import one_of, unknown
 from mailinfra_policy.resource import Resource
-from mailinfra_policy.rule import Context, Control, Finding, Framework, Guard, Rule, Severity
+from mailinfra_policy.rule import PROTECT, Context, Control, Finding, Framework, Guard, Rule, Severity
 from mailinfra_policy.values import UNKNOWN
 
 
@@ -107,6 +107,10 @@ def _mail(resource: Resource, value: object) -> bool:
     return resource.tag("data-class") in (None, "mail")
 
 
+def _holds_mail(resource: Resource, _: object) -> bool:
+    return bool(resource.tag("data-class") == "mail")
+
+
 def _guard(lock: Lock) -> Guard:
     wrong = (not lock.value,) if isinstance(lock.value, bool) else ("", f"{lock.value}X", lock.value.lower())
     return Guard(lock.path, wrong=wrong, needed=lock.default != lock.value, when=_mail)
@@ -127,7 +131,7 @@ RULE = Rule(
     ),
     covers={
         **{token: tuple(_guard(lock) for lock in locks) for token, locks in LOCKS.items()},
-        **dict.fromkeys(sorted(UNLOCKED), ()),
+        **dict.fromkeys(sorted(UNLOCKED), (Guard(PROTECT, when=_holds_mail),)),
     },
     judge=judge,
 )

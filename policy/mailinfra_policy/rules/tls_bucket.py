@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from mailinfra_policy.resource import Resource
 from mailinfra_policy.rule import Context, Finding, Rule, Severity
-from mailinfra_policy.secure_transport import Store, older_denied, plain_denied, undenied
+from mailinfra_policy.secure_transport import (
+    Asked,
+    Store,
+    older_denied,
+    plain_denied,
+    undenied,
+    without_policy,
+)
 from mailinfra_policy.tls import TRANSPORT
 from mailinfra_policy.values import UNKNOWN, Value
 
@@ -25,11 +32,19 @@ BUCKETS = Store(
 )
 
 
-def judge(context: Context) -> Iterator[Finding]:
-    """Each bucket's policy denies everyone what comes without TLS, and what comes with TLS below the floor."""
+def _asked(context: Context) -> tuple[tuple[Asked, str], ...]:
     least = context.config.tls.services
-    asked = ((plain_denied, "plain text"), (older_denied(least), f"TLS below {least}"))
-    yield from undenied(context.stack, BUCKETS, asked)
+    return (plain_denied, "plain text"), (older_denied(least), f"TLS below {least}")
+
+
+def judge(resource: Resource, context: Context) -> Iterator[Finding]:
+    """A bucket's policy denies everyone what comes without TLS, and what comes with TLS below the floor."""
+    yield from undenied(resource, context.stack, BUCKETS, _asked(context))
+
+
+def judge_stack(context: Context) -> Iterator[Finding]:
+    """Each bucket has a policy."""
+    yield from without_policy(context.stack, BUCKETS, _asked(context))
 
 
 RULE = Rule(
@@ -41,5 +56,6 @@ RULE = Rule(
     "is less than the floor, on the bucket and its objects.",
     controls=TRANSPORT,
     covers=BUCKETS.covers,
-    judge_stack=judge,
+    judge=judge,
+    judge_stack=judge_stack,
 )

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from mailinfra_policy.resource import Resource
 from mailinfra_policy.rule import Context, Finding, Rule, Severity
-from mailinfra_policy.secure_transport import Store, plain_denied, undenied
+from mailinfra_policy.secure_transport import Store, plain_denied, undenied, without_policy
 from mailinfra_policy.tls import TRANSPORT
 
 FILE_SYSTEMS = Store(
@@ -14,9 +15,17 @@ FILE_SYSTEMS = Store(
 )
 
 
-def judge(context: Context) -> Iterator[Finding]:
-    """Each one's policy denies everyone to mount without TLS."""
-    yield from undenied(context.stack, FILE_SYSTEMS, ((plain_denied, "plain text"),))
+_ASKED = ((plain_denied, "plain text"),)
+
+
+def judge(resource: Resource, context: Context) -> Iterator[Finding]:
+    """A policy denies everyone to mount without TLS."""
+    yield from undenied(resource, context.stack, FILE_SYSTEMS, _ASKED)
+
+
+def judge_stack(context: Context) -> Iterator[Finding]:
+    """Each file system has a policy."""
+    yield from without_policy(context.stack, FILE_SYSTEMS, _ASKED)
 
 
 RULE = Rule(
@@ -27,5 +36,6 @@ RULE = Rule(
     mend="Add a FileSystemPolicy that denies everyone to mount and write when aws:SecureTransport is false.",
     controls=TRANSPORT,
     covers=FILE_SYSTEMS.covers,
-    judge_stack=judge,
+    judge=judge,
+    judge_stack=judge_stack,
 )

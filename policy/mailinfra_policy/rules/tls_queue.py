@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from mailinfra_policy.resource import Resource
 from mailinfra_policy.rule import Context, Finding, Rule, Severity
-from mailinfra_policy.secure_transport import Store, plain_denied, undenied
+from mailinfra_policy.secure_transport import Store, plain_denied, undenied, without_policy
 from mailinfra_policy.tls import TRANSPORT
 
 QUEUES = Store(
@@ -21,10 +22,19 @@ TOPICS = Store(
 )
 
 
-def judge(context: Context) -> Iterator[Finding]:
-    """Each one's policy denies everyone what comes without TLS."""
+_ASKED = ((plain_denied, "plain text"),)
+
+
+def judge(resource: Resource, context: Context) -> Iterator[Finding]:
+    """A policy denies everyone what comes without TLS."""
     for store in (QUEUES, TOPICS):
-        yield from undenied(context.stack, store, ((plain_denied, "plain text"),))
+        yield from undenied(resource, context.stack, store, _ASKED)
+
+
+def judge_stack(context: Context) -> Iterator[Finding]:
+    """Each queue and topic has a policy."""
+    for store in (QUEUES, TOPICS):
+        yield from without_policy(context.stack, store, _ASKED)
 
 
 RULE = Rule(
@@ -35,5 +45,6 @@ RULE = Rule(
     mend="Add a policy that denies everyone to send, receive and publish when aws:SecureTransport is false.",
     controls=TRANSPORT,
     covers={**QUEUES.covers, **TOPICS.covers},
-    judge_stack=judge,
+    judge=judge,
+    judge_stack=judge_stack,
 )

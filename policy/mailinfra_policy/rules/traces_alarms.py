@@ -8,7 +8,7 @@ from mailinfra_policy.copies import DLM, GCP_PLAN, PLAN, SCHEDULE
 from mailinfra_policy.resource import Resource, Stack
 from mailinfra_policy.rule import Context, Control, Finding, Framework, Guard, Rule, Severity
 from mailinfra_policy.rules.traces_audit_log import TRAIL
-from mailinfra_policy.stores import spots
+from mailinfra_policy.stores import regions
 from mailinfra_policy.values import UNKNOWN, Value, document
 
 _KEY = "aws:kms/key:Key"
@@ -40,7 +40,7 @@ def judge_stack(context: Context) -> Iterator[Finding]:
         (DLM, "aws.dlm", ("ERROR",)),
     ):
         for resource in stack.of(token):
-            told = _regions(resource, stack) <= _ruled(stack, source, "state", states)
+            told = regions(resource, stack) <= _ruled(stack, source, "state", states)
             if token == PLAN:
                 told = told or _notified(resource, stack)
             if not told:
@@ -70,21 +70,16 @@ def _aws_keys(stack: Stack) -> Iterator[Finding]:
     ruled = _ruled(stack, "aws.kms", "eventName", _LOST_KEYS)
     said: set[frozenset[str]] = set()
     for key in stack.of(_KEY):
-        regions = _regions(key, stack)
-        if not regions <= ruled and regions not in said:
-            said.add(regions)
+        here = regions(key, stack)
+        if not here <= ruled and here not in said:
+            said.add(here)
             yield Finding(
                 key,
                 "",
-                f"no alarm on the end of keys in {', '.join(sorted(regions)) or 'its region'}",
+                f"no alarm on the end of keys in {', '.join(sorted(here))}",
                 "an EventRule with a target in each region, or a metric filter on a trail of all regions with an "
                 f"alarm, on {' and '.join(_LOST_KEYS)}",
             )
-
-
-def _regions(resource: Resource, stack: Stack) -> frozenset[str]:
-    found = frozenset(region for spot in spots(resource, stack) if spot.site for region in spot.site.regions)
-    return found or frozenset({"?"})
 
 
 def _ruled(stack: Stack, source: str, field: str, values: tuple[str, ...]) -> frozenset[str]:
@@ -96,7 +91,7 @@ def _ruled(stack: Stack, source: str, field: str, values: tuple[str, ...]) -> fr
         and rule.get("isEnabled") in (None, True)
         and _catches(rule.get("eventPattern"), source, field, values)
         and stack.referring(rule, "rule", _TARGET)
-        for region in _regions(rule, stack)
+        for region in regions(rule, stack)
     )
 
 

@@ -158,6 +158,8 @@ def _aws(token: str, urn: str, inputs: Mapping[str, Any], setting: Callable[[str
         outputs["keyId"] = identifier
     if token == "aws:ec2/eip:Eip":  # noqa: S105
         outputs["publicIp"] = _address("44.192.0.0/10", urn)
+    if inputs.get("assignGeneratedIpv6CidrBlock") is True:
+        outputs["ipv6CidrBlock"] = f"{_address('2600:1f14::/36', urn, 56)}/56"
     if service == "sqs":
         outputs["url"] = identifier
     return _done(identifier, outputs)
@@ -197,10 +199,12 @@ def _gcp(token: str, urn: str, inputs: Mapping[str, Any], setting: Callable[[str
     return None
 
 
-def _address(network: str, urn: str) -> str:
-    """The fixed address that a cloud will give: one of its own. Which one decides nothing, that it is one does."""
+def _address(network: str, urn: str, length: int | None = None) -> str:
+    """The fixed address (or the first one of a network of some prefix length) that a cloud will give: one of its own.
+    Which one decides nothing, that it is one does."""
     block = ip_network(network)
-    return str(block[int(unique(urn, 12), 16) % block.num_addresses])
+    step = 1 << (block.max_prefixlen - (length or block.max_prefixlen))
+    return str(block[int(unique(urn, 12), 16) * step % block.num_addresses])
 
 
 def _place(inputs: Mapping[str, Any], setting: Callable[[str], Any], token: str) -> str:

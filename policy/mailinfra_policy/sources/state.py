@@ -53,7 +53,7 @@ def resources(items: Any, where: str) -> tuple[list[Resource], list[Gap]]:
         place = f"{where}[{index}]"
         resource = _resource(item, place, providers)
         if resource.type.startswith(_PROVIDER):
-            providers[f"{resource.urn}::{item.get('id', '')}"] = Provider(
+            providers[f"{resource.urn}::{item.get('id', '')}"] = Provider.declared(
                 resource.type, resource.props, resource.name
             )
         name = f"{resource.type}::{resource.name}"

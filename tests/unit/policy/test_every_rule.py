@@ -16,7 +16,7 @@ from mailinfra.sandbox.providers.schema import Schema, Sdk, Type
 from mailinfra_policy import mutants
 from mailinfra_policy.judge import Judge
 from mailinfra_policy.resource import Stack
-from mailinfra_policy.rule import ANY, Guard, Rule
+from mailinfra_policy.rule import ANY, PROTECT, Guard, Rule
 from mailinfra_policy.rules import all_rules
 from mailinfra_policy.values import steps
 from tests.policy_helpers import TODAY, found, resource, settings
@@ -52,7 +52,7 @@ def test_types_and_paths_exist_in_the_sdk(rule: Rule) -> None:
     for token, guards in _typed(rule):
         schema = sdk(token.split(":")[0]).schema(token)
         for guard in guards:
-            if not guard.path:
+            if guard.path in {"", PROTECT}:
                 continue
             name, *rest = steps(guard.path)
             assert name in schema.inputs, f"{token} has no input {name}"
@@ -125,6 +125,6 @@ def test_a_guarded_property_is_in_some_good_stack(rule: Rule) -> None:
     stacks = goods(rule)
     for token, guards in _typed(rule):
         for guard in guards:
-            if guard.path and guard.needed and not guard.provider:
+            if guard.path not in {"", PROTECT} and guard.needed and not guard.provider:
                 values = [v for s in stacks for r in s.of(token) for _, v in r.each(guard.path)]
                 assert any(value is not None for value in values), f"{token} {guard.path}"

@@ -217,7 +217,7 @@ def test_a_rule_of_a_security_group(changes: dict[str, Any], right: bool) -> Non
 def test_the_finding_says_what_is_open_and_what_may_be() -> None:
     (item,) = found(RULE, [changed(INGRESS, fromPort=587, toPort=587)])
     assert item.finding.found == 'tcp 587 from ["0.0.0.0/0"]'
-    assert item.finding.allowed == "TCP 25 from the world (the ports of mx)"
+    assert item.finding.allowed == "TCP 25, 443 from the world (the ports of mx)"
 
 
 def test_a_rule_has_its_groups_roles() -> None:

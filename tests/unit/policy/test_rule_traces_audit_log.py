@@ -1,5 +1,6 @@
 """The clouds' audit logs are on, in all regions, and provable."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ def audit(token: str = AUDIT_CONFIGS[0], **more: Any) -> Resource:
     return resource(token, "audit", {"service": "allServices", "auditLogConfigs": kinds, **more})
 
 
-GOOD = ([VOLUME, TRAIL], *([DISK, audit(token)] for token in AUDIT_CONFIGS))
+FAR = changed(replace(VOLUME, urn=f"{VOLUME.urn}-far", name="far"), region="eu-west-1")
+OWN = changed(TRAIL, isMultiRegionTrail=False)
+GOOD = ([VOLUME, FAR, TRAIL], [VOLUME, OWN], *([DISK, audit(token)] for token in AUDIT_CONFIGS))
 
 
 def test_a_cloud_with_stores_needs_its_own() -> None:
@@ -35,11 +38,15 @@ def test_a_cloud_with_stores_needs_its_own() -> None:
     assert places(RULE, [VOLUME, DISK, TRAIL]) == [("mail", "")]
 
 
+@pytest.mark.parametrize("value", [None, 1, False])
+def test_a_trail_of_one_region_does_not_follow_another(value: object) -> None:
+    trail = changed(TRAIL, isMultiRegionTrail=value)
+    assert places(RULE, [VOLUME, FAR, trail]) == [("trail", "isMultiRegionTrail")]
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("isMultiRegionTrail", None),
-        ("isMultiRegionTrail", 1),
         ("enableLogFileValidation", False),
         ("enableLogging", False),
         ("includeGlobalServiceEvents", False),
@@ -70,7 +77,7 @@ def test_a_config_of_one_service_is_not_enough() -> None:
 
 def test_unknown_is_found_and_said() -> None:
     for stack in (
-        [VOLUME, changed(TRAIL, isMultiRegionTrail=UNKNOWN)],
+        [VOLUME, FAR, changed(TRAIL, isMultiRegionTrail=UNKNOWN)],
         [DISK, audit(service=UNKNOWN)],
         [DISK, audit(auditLogConfigs=UNKNOWN)],
     ):
