@@ -105,7 +105,13 @@ class MailFleet(pulumi.ComponentResource):
         for region in regions:
             for group in region.groups:
                 instances[f"{region.name}/{group.name}"] = self._nodes(
-                    region, group, keys[region.name], networks[region.name], directories[region.name], records
+                    region,
+                    group,
+                    keys[region.name],
+                    dkim.get(region.name),
+                    networks[region.name],
+                    directories[region.name],
+                    records,
                 ).ids
         self.name_servers, self.signers = records.name_servers, records.signers
         self.regions = pulumi.Output.all(
@@ -278,6 +284,7 @@ class MailFleet(pulumi.ComponentResource):
         region: RegionPlan,
         group: GroupPlan,
         keys: MailKeys,
+        dkim: DkimKeys | None,
         network: MailNetwork,
         directory: UserDirectory,
         records: MailRecords,
@@ -291,9 +298,10 @@ class MailFleet(pulumi.ComponentResource):
             ),
             None,
         )
+        # From the region's own keys: a node's start does not wait for the other regions' HSMs.
         reference = (
-            self.dkim.apply(lambda known: known[signing])
-            if signing is not None and Role.SUBMISSION in group.roles
+            dkim.references.apply(lambda known: known[signing])
+            if dkim is not None and signing is not None and Role.SUBMISSION in group.roles
             else None
         )
         issuer = keys.ca_key if group.is_issuer else None
