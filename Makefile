@@ -56,6 +56,10 @@ system: $(VENV)/.installed
 bench: host ## Ratios against named references, measured here and now
 	$(RUN)python -m bench
 
+.PHONY: mutate
+mutate: $(VENV)/.installed ## Our own stacks, spoilt property by property: do the policies bite?
+	$(RUN)python -m tools.mutate
+
 .PHONY: format
 format: $(VENV)/.installed ## Put the code in form
 	$(RUN)ruff check --fix .

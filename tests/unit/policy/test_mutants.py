@@ -1,12 +1,14 @@
 """Mutants: what is spoilt, and what counts as caught."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from mailinfra_policy import mutants
+from mailinfra_policy import config, mutants
 from mailinfra_policy.expect import one_of
 from mailinfra_policy.judge import Judge
+from mailinfra_policy.mutants import Fate, Trial
 from mailinfra_policy.resource import Provider, Resource, Stack
-from mailinfra_policy.rule import Context, Control, Finding, Framework, Guard, Rule, Severity
+from mailinfra_policy.rule import PROTECT, Context, Control, Finding, Framework, Guard, Rule, Severity
 from mailinfra_policy.values import UNKNOWN
 from tests.policy_helpers import TODAY, resource, settings
 
@@ -83,3 +85,50 @@ def test_a_function_may_leave_a_value_alone() -> None:
 def test_one_of_is_exact() -> None:
     item = resource(QUEUE, "q", {"region": "eu-central-1 "})
     assert len([*one_of(item, "region", ("eu-central-1",))]) == 1
+
+
+def test_a_protection_taken_off_has_to_be_found() -> None:
+    def judge(item: Resource, _: Context) -> Iterator[Finding]:
+        if not item.protect:
+            yield Finding(item, "", "unprotected", "protect=True")
+
+    control = (Control(Framework.SOC2, "CC6.1"),)
+    made = Rule("x", "x", Severity.LOW, "x", "x", control, {QUEUE: (Guard(PROTECT),)}, judge)
+    stack = Stack([resource(QUEUE, "a", protect=True), resource(QUEUE, "b", protect=True)])
+    assert changes(stack, made) == ["no longer protected"] * 2
+    assert mutants.survivors(stack, Judge([made], settings(), TODAY)) == (2, [])
+
+
+def test_a_mutant_of_what_an_exception_accepts_proves_nothing() -> None:
+    made = rule(Guard("region", wrong=("x",), needed=False, opaque=True))
+    stack = Stack(
+        [resource(QUEUE, "a", {"region": "sa-east-1"}), resource(QUEUE, "b", {"region": "eu-central-1"})]
+    )
+    accepted = {"rule": "x", "resource": f"{QUEUE}::a", "reason": "kept where it is", "expires": "2027-01-01"}
+    conf = config.load({"exceptions": [accepted]}, frozenset({"x"}))
+    for settled, fates in ((conf, [Fate.EXCEPTED, Fate.CAUGHT]), (settings(), [Fate.SURVIVED, Fate.CAUGHT])):
+        trial = Trial(stack, Judge([made], settled, TODAY))
+        assert [trial.fate(mutant) for mutant in mutants.mutants(stack, [made])] == fates
+        assert [item.finding.resource and item.finding.resource.name for item in trial.findings] == (
+            [] if settled is conf else ["a"]
+        )
+
+
+def test_a_spoilt_stack_is_the_stack_with_one_resource_changed() -> None:
+    first, key = resource(QUEUE, "a", {"kmsMasterKeyId": "k-id"}), resource("aws:kms/key:Key", "k")
+    stack = Stack([first, key, resource(QUEUE, "b")])
+    types = ("aws:kms/key:Key",)
+    assert stack.referred(first, "kmsMasterKeyId", *types) == [key]
+    other = mutants.spoil(first, "kmsMasterKeyId", "elsewhere")
+    spoilt = stack.altered(other)
+    assert spoilt.resources == [other, *stack.resources[1:]] and spoilt.of(QUEUE)[0] is other
+    assert spoilt.referred(other, "kmsMasterKeyId", *types) == []
+    renamed = stack.altered(replace(key, id="elsewhere"))
+    assert renamed.referred(first, "kmsMasterKeyId", *types) == []
+    assert [item.name for item in renamed.referred(other, "kmsMasterKeyId", *types)] == ["k"]
+    gone = stack.without(key)
+    assert gone.find(key.urn) is None and gone.of(*types) == [] and len(gone.resources) == 2
+    assert gone.referred(first, "kmsMasterKeyId", *types) == []
+    # The stack itself stays as it was.
+    assert stack.referred(first, "kmsMasterKeyId", *types) == [key] and stack.named("elsewhere") == []
+    assert len(stack.resources) == 3 and first.get("kmsMasterKeyId") == "k-id"
