@@ -268,3 +268,37 @@ def test_nothing_is_taken_up_that_is_gone_or_was_made_otherwise(provider: Sandbo
     cloud.roles.kept.clear()
     with pytest.raises(ProviderError, match="made anew"):
         provider.create(urn(ROLE), inputs, preview=False)
+
+
+def test_what_is_taken_up_keeps_the_name_that_was_made_for_it(provider: SandboxProvider, cloud: FakeCloud):
+    inputs, identifier, state = created(provider)
+    after = SandboxProvider(cloud)
+    again, failures = after.check(urn(ROLE), {}, {"assumeRolePolicy": "{}"}, b"another up's seed")
+    assert failures == [] and again == inputs
+    assert after.create(urn(ROLE), again, preview=False)[0] == identifier
+    # Once the engine knows it, a replacement of it gets a name of its own.
+    after.diff(urn(ROLE), identifier, inputs, state, inputs)
+    replacement, _ = after.check(urn(ROLE), {}, {"assumeRolePolicy": "{}"}, b"another up's seed")
+    assert replacement["name"] != inputs["name"]
+
+
+def test_of_what_is_taken_up_only_what_differs_is_set(
+    provider: SandboxProvider, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+):
+    inputs, identifier, _ = created(provider, name="mine", description="a", path="/p/")
+    calls: list[Call] = []
+    monkeypatch.setattr(cloud.roles, "update", lambda call: calls.append(call) or {"uniqueId": "u"})
+    there = cloud.roles.kept[identifier]
+
+    there["arn"] = "arn:read"
+    _, state = SandboxProvider(cloud).create(urn(ROLE), inputs, preview=False)
+    assert calls == [] and state["arn"] == "arn:read", "all was set up: it is only read"
+
+    del there["name"]
+    SandboxProvider(cloud).create(urn(ROLE), inputs, preview=False)
+    assert calls == [], "what only a create can set, none has left out"
+
+    del there["description"]
+    _, state = SandboxProvider(cloud).create(urn(ROLE), inputs, preview=False)
+    assert len(calls) == 1 and calls[0].changed("description") and not calls[0].changed("path")
+    assert (state["arn"], state["uniqueId"], state["description"]) == ("arn:read", "u", "a")

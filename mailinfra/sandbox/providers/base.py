@@ -355,9 +355,14 @@ class SandboxProvider:
         found = self._run("read", call.token, adapter.read, replace(made, state=call.inputs))
         if found is None:
             return None
-        # It may have been cut off before all was set up: what is as it should be is left alone.
-        settled = self._settle(self._schema(call.token), call.inputs, found)
+        # It may have been cut off before all was set up: what is as it should be is left alone, and so is what only
+        # a create can set, which none leaves for later.
+        schema = self._schema(call.token)
+        settled = self._settle(schema, call.inputs, found)
         there = {key: settled[key] for key in call.inputs.keys() & settled.keys()}
+        changes = diff(there, call.inputs, schema, self._rules(call.token))
+        if all(change.forces_new for change in changes):
+            return identifier, found
         made = replace(made, old_inputs=there, state={**call.inputs, **settled})
         return identifier, {**found, **self._run("update", call.token, adapter.update, made)}
 
