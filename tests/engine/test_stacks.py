@@ -13,7 +13,7 @@ from mailinfra.sandbox.engine import EngineError
 from mailinfra.sandbox.paths import SandboxError
 from mailinfra.sandbox.stack import SandboxStack
 from tests.engine.recorded.make import is_software, with_look_ups
-from tests.fleets import AWS_REGION
+from tests.fleets import AWS_REGION, config
 from tests.recorded import ROOT, RecordedSandbox, declare, names
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
@@ -56,6 +56,12 @@ LIFE: dict[str, Any] = {
 ADDED = {**AWS_REGION, "groups": [{"name": "edge", "roles": ["mx", "imap", "submission"]}]}
 
 
+def policies(stack: str) -> list[str]:
+    """The options with which the policies are applied to one of our stacks."""
+    config = ROOT / "stacks" / f"policy-{stack}.json"
+    return ["--policy-pack", str(ROOT / "policy"), "--policy-pack-config", str(config)]
+
+
 def kind(urn: str) -> str:
     """The type of the resource with this URN."""
     return urn.split("::")[2].rsplit("$", 1)[-1]
@@ -69,16 +75,26 @@ def kind(urn: str) -> str:
         ("dr", {AWS_INSTANCE: 6}),
     ],
 )
-def test_a_stack_can_be_previewed(
+def test_a_stack_can_be_previewed_under_the_policies(
     recorded_sandbox: RecordedSandbox, name: str, nodes: Mapping[str, int]
 ) -> None:
     sandbox = recorded_sandbox
     stack = SandboxStack(sandbox.paths, sandbox.engine, ROOT, name, sandbox.clouds)
     stack.prepare()
-    steps = json.loads(stack.pulumi("preview", "--json"))["steps"]
+    steps = json.loads(stack.pulumi("preview", "--json", *policies(name)))["steps"]
     assert {step["op"] for step in steps} <= {"create", "read"}
     made = [kind(step["urn"]) for step in steps]
     assert {token: made.count(token) for token in (AWS_INSTANCE, GCP_INSTANCE) if token in made} == nodes
+
+
+def test_a_fleet_is_made_from_nothing_under_the_policies(
+    recorded_sandbox: RecordedSandbox, tmp_path: Path
+) -> None:
+    stack = recorded_sandbox.fleet(tmp_path / "project", "dev", config("dev", domains__0="dev.test"))
+    stack.pulumi("up", "--yes", "--stack", "dev", *policies("dev"))
+    made = [resource["type"] for resource in stack.resources()]
+    assert made.count(AWS_INSTANCE) == 2
+    stack.pulumi("destroy", "--yes", "--stack", "dev")
 
 
 def test_the_life_of_a_fleet(recorded_sandbox: RecordedSandbox, tmp_path: Path) -> None:
