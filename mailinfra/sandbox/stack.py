@@ -26,6 +26,8 @@ from mailinfra.sandbox.processes import write_atomic
 from mailinfra.sandbox.providers import install
 from mailinfra.sandbox.providers.guard import VARIABLE
 
+UNFINISHED = "up-in-progress"
+"""File in the state root: an `up` is under way, or was cut off before the engine wrote its state down."""
 INTERRUPT_SECONDS = 60.0
 """How long an interrupted engine may take to finish the operations that it has begun."""
 
@@ -64,10 +66,17 @@ class SandboxStack:
     def up(self, on_event: Callable[[dict[str, Any]], None], *, refresh: bool = False) -> None:
         """`pulumi up`; each engine event is handed to `on_event`. Raises `SandboxError` with what went wrong.
 
-        With `refresh`, the state is first compared with what the clouds still have.
+        With `refresh`, the state is first compared with what the clouds still have. So it is after an `up` that was
+        killed: the engine writes the state down when it ends, also with errors or after an interrupt, and not at
+        every step, which would be more work than all the rest. What a killed one had made and no state names, the
+        providers' journals know.
         """
         self.pulumi("cancel", "--yes", check=False)
-        self._stream("up", on_event, *(["--refresh"] if refresh else []))
+        mark = self.paths.folder(".") / UNFINISHED
+        refresh = refresh or mark.exists()
+        mark.touch()
+        self._stream("up", on_event, *(["--refresh"] if refresh else []), PULUMI_SKIP_CHECKPOINTS="true")
+        mark.unlink()
 
     def preview(self) -> None:
         """`pulumi preview`. Raises `SandboxError` with what went wrong."""
@@ -96,7 +105,9 @@ class SandboxStack:
         """Run the engine in the mirror; its output. Raises `SandboxError` when it fails."""
         return self.engine.run(args, env=self.environment, cwd=self.mirror, check=check).stdout
 
-    def _stream(self, command: str, on_event: Callable[[dict[str, Any]], None], *options: str) -> None:
+    def _stream(
+        self, command: str, on_event: Callable[[dict[str, Any]], None], *options: str, **environment: str
+    ) -> None:
         log = self.paths.folder("logs") / f"{self.stack}-{command}.json"
         process = subprocess.Popen(
             [
@@ -112,7 +123,7 @@ class SandboxStack:
                 "--non-interactive",
                 "--color=never",
             ],
-            env={**self.environment, "PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true"},
+            env={**self.environment, "PULUMI_ENABLE_STREAMING_JSON_PREVIEW": "true", **environment},
             cwd=self.mirror,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -27,6 +27,13 @@ if sys.argv[1] == "up":
     time.sleep(600)
 """
 
+TELLING = """#!{python}
+import sys
+if sys.argv[1] == "up":
+    open("{told}", "a").write(str("--refresh" in sys.argv) + " ")
+    sys.exit({code})
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
@@ -85,6 +92,24 @@ def test_events_come_as_they_are_and_other_lines_do_no_harm(tmp_path: Path, proj
     found: list[dict[str, Any]] = []
     stack(tmp_path, project, events).up(found.append)
     assert found == [events[0], events[2]]
+
+
+def test_after_an_up_that_did_not_end_well_the_state_is_compared_with_the_clouds(
+    tmp_path: Path, project: Path
+) -> None:
+    made = stack(tmp_path, project)
+    told = tmp_path / "told"
+
+    def engine(code: int) -> None:
+        made.engine.pulumi.write_text(TELLING.format(python=sys.executable, told=told, code=code))
+
+    engine(255)
+    with pytest.raises(SandboxError):
+        made.up(lambda _: None)
+    engine(0)
+    made.up(lambda _: None)
+    made.up(lambda _: None)
+    assert told.read_text().split() == ["False", "True", "False"]
 
 
 def test_a_failure_says_each_error_once_without_traces(tmp_path: Path, project: Path) -> None:
