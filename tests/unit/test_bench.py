@@ -19,4 +19,4 @@ def test_a_limit_is_held_or_not(better: str, ratio: float, limit: float | None, 
 
 def test_an_unknown_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["planing"]) == 2
-    assert "allowed: planning, dkim, preview, path" in capsys.readouterr().err
+    assert "allowed: planning, dkim, preview, policy, check, path" in capsys.readouterr().err

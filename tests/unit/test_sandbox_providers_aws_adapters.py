@@ -26,7 +26,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> SandboxProvider:
     return SandboxProvider(aws)
 
 
-def check(provider: SandboxProvider, token: str, **inputs: Any) -> list[str]:
+def check(provider: SandboxProvider, token: str, /, **inputs: Any) -> list[str]:
     _, failures = provider.check(f"urn:pulumi:s::p::{token}::n", {}, inputs, b"seed")
     return [str(failure) for failure in failures]
 

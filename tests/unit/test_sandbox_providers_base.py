@@ -260,14 +260,27 @@ def test_what_the_engine_knows_is_not_taken_up(provider: SandboxProvider, cloud:
         provider.create(urn(ROLE), inputs, preview=False)
 
 
-def test_nothing_is_taken_up_that_is_gone_or_was_made_otherwise(provider: SandboxProvider, cloud: FakeCloud):
+def test_nothing_is_taken_up_that_is_gone(provider: SandboxProvider, cloud: FakeCloud):
     inputs, _, _ = created(provider, name="mine")
     cloud.roles.error = PermissionError("made anew")
-    with pytest.raises(ProviderError, match="made anew"):
-        provider.create(urn(ROLE), {**inputs, "description": "other"}, preview=False)
     cloud.roles.kept.clear()
     with pytest.raises(ProviderError, match="made anew"):
         provider.create(urn(ROLE), inputs, preview=False)
+
+
+def test_what_is_taken_up_follows_the_program(provider: SandboxProvider, cloud: FakeCloud):
+    inputs, identifier, _ = created(provider, name="mine", description="a", tags={"x": "1"})
+    later = {key: value for key, value in inputs.items() if key != "tags"} | {"description": "b"}
+    cloud.roles.error = FileExistsError("mine exists")
+    taken, state = SandboxProvider(cloud).create(urn(ROLE), later, preview=False)
+    assert taken == identifier and cloud.roles.kept[identifier] == later
+    assert state["description"] == "b" and "tags" not in state
+
+
+def test_what_the_program_would_replace_is_not_taken_up(provider: SandboxProvider, cloud: FakeCloud):
+    inputs, _, _ = created(provider, name="mine")
+    identifier, _ = SandboxProvider(cloud).create(urn(ROLE), {**inputs, "name": "other"}, preview=False)
+    assert identifier == "other" and cloud.roles.kept.keys() == {"other"}
 
 
 def test_what_is_taken_up_keeps_the_name_that_was_made_for_it(provider: SandboxProvider, cloud: FakeCloud):

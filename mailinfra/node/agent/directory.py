@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from mailinfra.node.agent import cdb
 from mailinfra.node.agent.bucket import Bucket
-from mailinfra.node.agent.node import Node, write
+from mailinfra.node.agent.node import Node, announce, write
 
 log = logging.getLogger("directory")
 T = TypeVar("T")
@@ -257,6 +257,7 @@ class Directory:
         link = self.folder / "next"
         link.symlink_to(fresh.name)
         link.replace(current)
+        announce(self.node.tls)
         if old:
             # Postfix sees by the vanished file that it has to open the new one.
             shutil.rmtree(old)

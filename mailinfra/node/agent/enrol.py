@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from mailinfra.node.agent.bucket import Bucket
-from mailinfra.node.agent.node import Node, write
+from mailinfra.node.agent.node import Node, announce, write
 from mailinfra.node.agent.trust import TrustError, anchors, certificates, check, life_left, pem, spki
 
 RENEW = 1 / 3
@@ -76,6 +76,7 @@ class Enrol:
         if life_left(leaf, now) > left:
             # The anchor goes with it: TLSA records name the anchor (DANE-TA, RFC 7671 5.2), so it must be sent.
             write(path, pem(leaf) + pem(anchor))
+            announce(node.tls)
 
     def ask(self, key: ec.EllipticCurvePrivateKey) -> None:
         """Put a request into the bucket, unless one for the same key and names lies there."""

@@ -49,6 +49,14 @@ def load(path: Path = CONFIG) -> Node:
     return Node(**{**data, **lists, "entitlements": entitlements, "state": Path(data["state"])})
 
 
+def announce(tls: Path) -> None:
+    """Have the services take up what has changed: mailinfra-reload runs for as long as this file is there.
+
+    It removes the file before it looks, so what changes while it runs is seen by the next run.
+    """
+    (tls / "changed").touch()
+
+
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace a file as a whole: after a crash there is the old one or the new one, never a part."""
     scratch = path.with_name(f".{path.name}.new")

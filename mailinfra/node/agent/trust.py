@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mailinfra.node.agent.bucket import Bucket
-from mailinfra.node.agent.node import write
+from mailinfra.node.agent.node import announce, write
 
 KEY = "trust/anchors.pem"
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
@@ -143,4 +143,5 @@ class Trust:
         anchors(stored.data)
         if not self.path.exists() or self.path.read_bytes() != stored.data:
             write(self.path, stored.data)
+            announce(self.path.parent)
         self.version = stored.version

@@ -288,7 +288,7 @@ class SandboxProvider:
         field_name, fit = rule
         kept = old.get(field_name) if field_name in old.get(DEFAULTS, ()) else None
         # One that was made before its `up` was cut off has its name already, by which others know it.
-        kept = kept or (None if old else self._journal.inputs(urn).get(field_name))
+        kept = kept or (None if old else self._journal.orphan(urn)[1].get(field_name))
         name = _parts(urn)[1]
         value = kept or fit(f"{name}-{unique(seed or name, 7)}")
         return {**new, field_name: value, DEFAULTS: [field_name]}
@@ -298,16 +298,21 @@ class SandboxProvider:
         token, name = _parts(urn)
         self._journal.known(urn, id)
         schema = self._schema(token)
-        # What the cloud fills in stays as it is when the program no longer says it.
-        kept = {key: old_inputs[key] for key in self.adapter(token).computed & old_inputs.keys()}
-        changes = diff(old_inputs, {**kept, **new_inputs}, schema, self._rules(token))
         call = Call(self.cloud, urn, token, name, id, new_inputs, old_inputs, state)
-        more = self.adapter(token).replaced_by(call, changes)
-        changes = [replace(c, forces_new=True) if {c.root, c.path} & more else c for c in changes]
+        changes = self._changes(schema, call)
         replaces = frozenset(c.path for c in changes if c.forces_new)
         return Difference(
             changes, replaces, bool(replaces) and self._name_clashes(schema, old_inputs, new_inputs)
         )
+
+    def _changes(self, schema: Schema, call: Call) -> list[Change]:
+        """What differs between a call's old inputs and its new ones, and what of it replaces the resource."""
+        adapter = self.adapter(call.token)
+        # What the cloud fills in stays as it is when the program no longer says it.
+        kept = {key: call.old_inputs[key] for key in adapter.computed & call.old_inputs.keys()}
+        changes = diff(call.old_inputs, {**kept, **call.inputs}, schema, self._rules(call.token))
+        more = adapter.replaced_by(call, changes)
+        return [replace(c, forces_new=True) if {c.root, c.path} & more else c for c in changes]
 
     def _name_clashes(self, schema: Schema, old: Object, new: Object) -> bool:
         # As the real providers: a name that the program gave would be taken twice while both exist.
@@ -347,24 +352,32 @@ class SandboxProvider:
         return identifier, state
 
     def _take_up(self, adapter: Adapter, call: Call) -> tuple[str, Object] | None:
-        """What an earlier create of the same resource made before it was cut off, if it is still there."""
-        identifier = self._journal.orphan(call.urn, call.inputs)
+        """What an earlier create of the same resource made before it was cut off, if it is still there.
+
+        If the program has changed since, it is changed too, or removed where the change replaces it.
+        """
+        identifier, before = self._journal.orphan(call.urn)
         if identifier is None:
             return None
-        made = replace(call, id=identifier)
-        found = self._run("read", call.token, adapter.read, replace(made, state=call.inputs))
+        schema = self._schema(call.token)
+        made = replace(call, id=identifier, inputs=before, old_inputs=before, state=before)
+        found = self._run("read", call.token, adapter.read, made)
         if found is None:
+            return None
+        settled = self._settle(schema, call.inputs, found)
+        made = replace(made, inputs=call.inputs, state={**before, **settled})
+        if any(change.forces_new for change in self._changes(schema, made)):
+            self._run("delete", call.token, adapter.delete, made)
             return None
         # It may have been cut off before all was set up: what is as it should be is left alone, and so is what only
         # a create can set, which none leaves for later.
-        schema = self._schema(call.token)
-        settled = self._settle(schema, call.inputs, found)
-        there = {key: settled[key] for key in call.inputs.keys() & settled.keys()}
-        changes = diff(there, call.inputs, schema, self._rules(call.token))
-        if all(change.forces_new for change in changes):
+        there = {key: settled[key] for key in (before.keys() | call.inputs.keys()) & settled.keys()}
+        made = replace(made, old_inputs=there)
+        if all(change.forces_new for change in self._changes(schema, made)):
             return identifier, found
-        made = replace(made, old_inputs=there, state={**call.inputs, **settled})
-        return identifier, {**found, **self._run("update", call.token, adapter.update, made)}
+        dropped = before.keys() - call.inputs.keys() - adapter.computed
+        kept = {key: value for key, value in found.items() if key not in dropped}
+        return identifier, {**kept, **call.inputs, **self._run("update", call.token, adapter.update, made)}
 
     def read(self, urn: str, id: str, old_inputs: Object, state: Object) -> tuple[Object, Object] | None:
         """What is there now: inputs and state; None if it is gone."""

@@ -2,8 +2,7 @@
 
 When a plugin or the engine dies between the cloud's answer and the engine's note of it, the resource exists
 and no state names it; the next `up` would make it twice, or clash with its name. The journal holds each new
-resource until the engine first asks about its id. A create of the same resource with the same inputs takes it
-up instead.
+resource until the engine first asks about its id. A create of the same resource takes it up instead.
 """
 
 import hashlib
@@ -37,15 +36,10 @@ class Journal:
         if self._load(urn).get("id") == identifier:
             self._path(urn).unlink(missing_ok=True)
 
-    def orphan(self, urn: str, inputs: Object) -> str | None:
-        """The id of a resource that was made from the same inputs and that the engine never named."""
+    def orphan(self, urn: str) -> tuple[str, Object] | tuple[None, Object]:
+        """The id of a resource that the engine never named, and the inputs that it was made from."""
         entry = self._load(urn)
-        return str(entry["id"]) if entry and entry["inputs"] == inputs else None
-
-    def inputs(self, urn: str) -> Object:
-        """What a resource that the engine never named was made from; empty if there is none."""
-        found: Object = self._load(urn).get("inputs", {})
-        return found
+        return (str(entry["id"]), entry["inputs"]) if entry else (None, {})
 
     def _load(self, urn: str) -> Object:
         with suppress(FileNotFoundError):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
@@ -350,19 +349,3 @@ def test_the_command_line_ends_with_the_checks_code(tmp_path: Path, one: Path) -
     assert done.exit_code == 1 and len(json.loads(done.stdout)["findings"]) == 1
     done = CliRunner().invoke(cli.app, ["check", "--file", str(tmp_path / "none")])
     assert done.exit_code == 2
-
-
-def test_thousands_of_resources_cost_in_proportion(tmp_path: Path) -> None:
-    """Five times as many may not cost ten times as much; what a quadratic part would cost is twenty-five times."""
-
-    def seconds(count: int) -> float:
-        names = [f"node-{number}" for number in range(count)]
-        path = state_file(tmp_path / f"{count}.json", [state(INSTANCE, name, OPEN) for name in names])
-        started = time.process_time()
-        outcome = command.judged(Request(file=path), TODAY)
-        assert outcome.verdict.judged == count
-        return time.process_time() - started
-
-    seconds(100)
-    small = min(seconds(800) for _ in range(3))
-    assert seconds(4000) < 10 * small
