@@ -259,9 +259,11 @@ def test_nothing_new_nothing_written(tmp_path: Path) -> None:
     copy = Copy(tmp_path, "mx", "imap")
     copy.directory.step()
     target = copy.current.resolve()
+    (copy.node.tls / "changed").unlink()
     copy.directory.step()
     Directory(copy.node, copy.bucket).step()
     assert copy.current.resolve() == target
+    assert not (copy.node.tls / "changed").exists()
 
 
 @pytest.mark.parametrize("rubbish", [b"rubbish", b"", lines(alias("a", "b"))])
