@@ -53,9 +53,7 @@ class Growing(Stack):
         return found
 
     def _found(self, text: str, types: tuple[str, ...]) -> bool:
-        if not types:
-            return bool(super().named(text))
-        return any(other.type in types for other in self._by_identity.get(text, ()))
+        return bool(self.carrying(text, *types) if types else super().named(text))
 
 
 class Operation:

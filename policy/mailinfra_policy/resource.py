@@ -184,7 +184,8 @@ class Stack:
         other.resources = list(other._by_urn.values())
         other._forget(older)
         for text in _identities(resource):
-            other._by_identity[text] = [*other._by_identity.get(text, ()), resource]
+            kinds = other._by_identity.get(text, {})
+            other._by_identity[text] = {**kinds, resource.type: [*kinds.get(resource.type, ()), resource]}
         return other
 
     def without(self, resource: Resource) -> "Stack":
@@ -205,7 +206,9 @@ class Stack:
 
     def _forget(self, older: Resource) -> None:
         for text in _identities(older):
-            self._by_identity[text] = [item for item in self._by_identity[text] if item is not older]
+            kinds = self._by_identity[text]
+            kin = [item for item in kinds[older.type] if item is not older]
+            self._by_identity[text] = {**kinds, older.type: kin}
 
     def of(self, *types: str) -> list[Resource]:
         """The resources of some types, in the order of registration within each type."""
@@ -242,8 +245,8 @@ class Stack:
             other.urn: other
             for text in texts
             if isinstance(text, str)
-            for other in (self._by_identity.get(text, []) if types else self.named(text))
-            if other.urn != resource.urn and (not types or other.type in types)
+            for other in (self.carrying(text, *types) if types else self.named(text))
+            if other.urn != resource.urn
         }
         if found:
             return list(found.values())
@@ -251,25 +254,32 @@ class Stack:
         sources = (self._by_urn.get(urn) for urn in resource.property_dependencies.get(top, ()))
         return [other for other in sources if other is not None and (not types or other.type in types)]
 
+    def carrying(self, text: str, *types: str) -> list[Resource]:
+        """The resources of some types that have this id, ARN, link or name, their own or another one's."""
+        kinds = self._by_identity.get(text, {})
+        return [other for token in types for other in kinds.get(token, ())]
+
     def named(self, text: str) -> list[Resource]:
         """The resources that have this id, ARN, link or name, not those that carry it of another one."""
-        return [other for other in dict.fromkeys(self._by_identity.get(text, [])) if _owns(other, text)]
+        kinds = self._by_identity.get(text, {})
+        return [other for kin in kinds.values() for other in kin if _owns(other, text)]
 
     def referring(self, target: Resource, path: str, *types: str) -> list[Resource]:
         """The resources of some types whose input at `path` refers to the target."""
         return [other for other in self.of(*types) if target in self.referred(other, path, target.type)]
 
     @cached_property
-    def _by_identity(self) -> dict[str, list[Resource]]:
-        found: dict[str, list[Resource]] = {}
+    def _by_identity(self) -> dict[str, dict[str, list[Resource]]]:
+        """By text, then by type: a zone's id is carried by thousands of records."""
+        found: dict[str, dict[str, list[Resource]]] = {}
         for resource in self.resources:
             _index(found, resource)
         return found
 
 
-def _index(found: dict[str, list[Resource]], resource: Resource) -> None:
+def _index(found: dict[str, dict[str, list[Resource]]], resource: Resource) -> None:
     for text in _identities(resource):
-        found.setdefault(text, []).append(resource)
+        found.setdefault(text, {}).setdefault(resource.type, []).append(resource)
 
 
 def _identities(resource: Resource) -> set[str]:
