@@ -480,6 +480,21 @@ def test_a_bounce_to_a_stranger_is_signed(mail: Mail) -> None:
     assert verdict["dmarc"]["pass"]
 
 
+def test_what_changes_during_a_reload_is_taken_up_at_once(mail: Mail) -> None:
+    folder = "/run/systemd/system/mailinfra-reload.service.d"
+    # The one change comes before the reload, the other after its last look and before systemd has heard of its end.
+    late = f"ExecStartPost=/bin/sh -c 'test -e /run/late || touch /run/late {TLS}/changed'"
+    mail.fleet.shell(EDGE, f'mkdir -p {folder}; printf "[Service]\\n%s\\n" "{late}" >{folder}/late.conf')
+    mail.fleet.shell(EDGE, "systemctl daemon-reload; systemctl stop mailinfra-reload.timer")
+    try:
+        mail.fleet.shell(EDGE, f"touch {TLS}/changed")
+        taken = f"test -e /run/late -a ! -e {TLS}/changed"
+        until(lambda: mail.fleet.run(EDGE, "sh", "-c", taken)[0] == 0, 30, "it is not seen")
+    finally:
+        mail.fleet.shell(EDGE, f"rm -rf {folder} /run/late; systemctl daemon-reload")
+        mail.fleet.shell(EDGE, "systemctl start mailinfra-reload.timer")
+
+
 def test_a_new_certificate_is_taken_up_without_a_break(mail: Mail) -> None:
     serial = f"openssl x509 -noout -serial -in {TLS}/cert.pem"
     served = "openssl s_client -connect 127.0.0.1:993 </dev/null 2>/dev/null | openssl x509 -noout -serial"
