@@ -113,6 +113,7 @@ gcp.compute.Instance(
     network_interfaces=[{"subnetwork": subnetwork.id}],
     service_account={"email": account.email, "scopes": ["cloud-platform"]},
     deletion_protection=True,
+    metadata={"enable-oslogin": "TRUE", "block-project-ssh-keys": "TRUE"},
     tags=["roles-web"],
     labels=labels,
 )

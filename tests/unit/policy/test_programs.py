@@ -88,6 +88,8 @@ FOUND: dict[str, set[Place]] = {
         ("exposure-default-network", "default", "networkInterfaces[0].network"),
         ("exposure-deletion-protection", "main", "deletionProtection"),
         ("exposure-deletion-protection", "main", "settings.deletionProtectionEnabled"),
+        ("exposure-metadata-tokens", "default", "metadata.block-project-ssh-keys"),
+        ("exposure-metadata-tokens", "default", "metadata.enable-oslogin"),
         ("exposure-public-store", "main", "settings.ipConfiguration.authorizedNetworks[0].value"),
         ("exposure-public-store", "main", "settings.ipConfiguration.ipv4Enabled"),
         ("exposure-public-store", "public", "member"),
