@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from mailinfra_policy import command
@@ -49,9 +49,10 @@ class Run:
         return [mutant for mutant, fate in zip(self.found, self.fates, strict=True) if fate is Fate.SURVIVED]
 
 
-def prepare(stack: str, only: str = "", sample: int = 0, seed: int = 0) -> Run:
+def prepare(stack: str, only: str = "", sample: int = 0, seed: int = 0, today: date | None = None) -> Run:
     """A stack, read and judged, with its mutants (of one rule only, or a sample of them)."""
-    outcome = command.judged(command.Request(stack=stack, project=ROOT), datetime.now(UTC).date())
+    request = command.Request(stack=stack, project=ROOT)
+    outcome = command.judged(request, today or datetime.now(UTC).date())
     verdict = outcome.verdict
     rules = [rule for rule in verdict.rules if not only or rule.id == only]
     trial = Trial(verdict.stack, Judge(rules, verdict.config, outcome.today))

@@ -33,7 +33,7 @@ The rules look at raw resources of pulumi-aws, pulumi-gcp and pulumi-cloudflare,
 
 Exit code 0: clean; 1: findings, or an exception past its day; 2: something could not be judged, and may hide a
 violation. `--format` is `text`, `json`, `sarif` or `junit`; `--report DIR` also writes a page for a person and the
-same as JSON. `examples/ci/` has ready workflows.
+same as JSON. `examples/ci/` has ready workflows, `examples/policies/` programs to try it on.
 
 A program is run in a process of its own. It reaches no network and gets no credentials; what only the cloud will know
 is *unknown*, and an unknown value never passes a rule. Ids, ARNs and links that follow from the inputs are known, and

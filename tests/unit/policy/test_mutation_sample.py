@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 
 from mailinfra_policy.mutants import Fate
+from tests.policy_helpers import TODAY
 from tools import mutate
 
 SAMPLE, SEED = 150, 20261123
@@ -15,7 +16,7 @@ each_stack = pytest.mark.parametrize("stack", STACKS)
 @cache
 def run(stack: str) -> mutate.Run:
     """A stack with a sample of its mutants, judged."""
-    return mutate.judge(mutate.prepare(stack, sample=SAMPLE, seed=SEED))
+    return mutate.judge(mutate.prepare(stack, sample=SAMPLE, seed=SEED, today=TODAY))
 
 
 @each_stack
@@ -31,7 +32,7 @@ def test_every_mutant_of_the_sample_is_caught(stack: str) -> None:
 
 
 def test_a_sample_has_every_rule_that_guards_something_and_is_the_same_each_time() -> None:
-    whole = mutate.prepare("dev")
+    whole = mutate.prepare("dev", today=TODAY)
     again = mutate.spread(whole.found, SAMPLE, SEED)
     assert {item.rule.id for item in again} == {item.rule.id for item in whole.found}
     assert [str(item) for item in again] == [str(item) for item in run("dev").found]
