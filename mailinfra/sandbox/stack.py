@@ -26,8 +26,6 @@ from mailinfra.sandbox.processes import write_atomic
 from mailinfra.sandbox.providers import install
 from mailinfra.sandbox.providers.guard import VARIABLE
 
-UNFINISHED = "up-in-progress"
-"""File in the state root: an `up` is under way, or was cut off before the engine wrote its state down."""
 INTERRUPT_SECONDS = 60.0
 """How long an interrupted engine may take to finish the operations that it has begun."""
 
@@ -66,17 +64,23 @@ class SandboxStack:
     def up(self, on_event: Callable[[dict[str, Any]], None], *, refresh: bool = False) -> None:
         """`pulumi up`; each engine event is handed to `on_event`. Raises `SandboxError` with what went wrong.
 
-        With `refresh`, the state is first compared with what the clouds still have. So it is after an `up` that was
-        killed: the engine writes the state down when it ends, also with errors or after an interrupt, and not at
-        every step, which would be more work than all the rest. What a killed one had made and no state names, the
-        providers' journals know.
+        With `refresh`, the state is first compared with what the clouds still have.
+
+        Until one has ended well, the engine writes the state down only when it ends, also with errors or after an
+        interrupt: at every step of so many, it would be more work than all the rest. What a killed one had made, the
+        providers' journals know. Later ones change little, and what they made may be in no program any more when
+        they are killed: each step is written down.
         """
         self.pulumi("cancel", "--yes", check=False)
-        mark = self.paths.folder(".") / UNFINISHED
-        refresh = refresh or mark.exists()
-        mark.touch()
-        self._stream("up", on_event, *(["--refresh"] if refresh else []), PULUMI_SKIP_CHECKPOINTS="true")
-        mark.unlink()
+        first = not self._finished.exists()
+        options = ["--refresh"] if refresh or first else []
+        self._stream("up", on_event, *options, **({"PULUMI_SKIP_CHECKPOINTS": "true"} if first else {}))
+        self._finished.touch()
+
+    @property
+    def _finished(self) -> Path:
+        """File in the state root: an `up` of the stack has ended well."""
+        return self.paths.folder(".") / f"up-finished-{self.stack}"
 
     def preview(self) -> None:
         """`pulumi preview`. Raises `SandboxError` with what went wrong."""
@@ -86,6 +90,7 @@ class SandboxStack:
         """`pulumi destroy`; each engine event is handed to `on_event`."""
         self.pulumi("cancel", "--yes", check=False)
         self._stream("destroy", on_event)
+        self._finished.unlink(missing_ok=True)
 
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs."""

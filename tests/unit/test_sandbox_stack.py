@@ -28,9 +28,10 @@ if sys.argv[1] == "up":
 """
 
 TELLING = """#!{python}
-import sys
-if sys.argv[1] == "up":
-    open("{told}", "a").write(str("--refresh" in sys.argv) + " ")
+import os, sys
+if sys.argv[1] in ("up", "destroy"):
+    refresh, skip = "--refresh" in sys.argv, "PULUMI_SKIP_CHECKPOINTS" in os.environ
+    open("{told}", "a").write(f"{{sys.argv[1]}} {{refresh}} {{skip}}\\n")
     sys.exit({code})
 """
 
@@ -94,7 +95,7 @@ def test_events_come_as_they_are_and_other_lines_do_no_harm(tmp_path: Path, proj
     assert found == [events[0], events[2]]
 
 
-def test_after_an_up_that_did_not_end_well_the_state_is_compared_with_the_clouds(
+def test_steps_are_written_down_one_by_one_only_after_an_up_that_ended_well(
     tmp_path: Path, project: Path
 ) -> None:
     made = stack(tmp_path, project)
@@ -109,7 +110,17 @@ def test_after_an_up_that_did_not_end_well_the_state_is_compared_with_the_clouds
     engine(0)
     made.up(lambda _: None)
     made.up(lambda _: None)
-    assert told.read_text().split() == ["False", "True", "False"]
+    made.up(lambda _: None, refresh=True)
+    made.destroy(lambda _: None)
+    made.up(lambda _: None)
+    assert told.read_text().splitlines() == [
+        "up True True",
+        "up True True",
+        "up False False",
+        "up True False",
+        "destroy False False",
+        "up True True",
+    ]
 
 
 def test_a_failure_says_each_error_once_without_traces(tmp_path: Path, project: Path) -> None:
