@@ -157,7 +157,7 @@ RULE = Rule(
     "genuine mail look forged.",
     mend="Publish the public half of an RSA key of at least 2048 bits at <selector>._domainkey.<domain>, without t=y.",
     controls=(
-        Control(Framework.NIST, "4.5"),
+        Control(Framework.NIST, "Security Recommendation 4-3"),
         Control(Framework.ISO27001, "A.8.24"),
         Control(Framework.SOC2, "CC6.1"),
     ),

@@ -80,7 +80,7 @@ RULE = Rule(
     mend="Sign the zone: HostedZoneDnsSec with a KeySigningKey at Route 53, dnssecConfig.state `on` at Cloud DNS, "
     "ZoneDnssec with status `active` at Cloudflare; and give the DS record to the parent.",
     controls=(
-        Control(Framework.NIST, "5.2.4"),
+        Control(Framework.NIST, "Security Recommendation 4-2"),
         Control(Framework.ISO27001, "A.8.21"),
         Control(Framework.SOC2, "CC6.6"),
     ),

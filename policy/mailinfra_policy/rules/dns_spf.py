@@ -142,7 +142,7 @@ RULE = Rule(
     "second one, is an error for every receiver and protects nothing.",
     mend="Publish one TXT record `v=spf1 … -all` at the domain, without `ptr`, with at most ten look-ups.",
     controls=(
-        Control(Framework.NIST, "4.4"),
+        Control(Framework.NIST, "Security Recommendation 4-1"),
         Control(Framework.ISO27001, "A.5.14"),
         Control(Framework.SOC2, "CC6.6"),
     ),

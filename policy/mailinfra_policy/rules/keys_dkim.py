@@ -194,7 +194,7 @@ RULE = Rule(
     why="Whoever can use or copy the key sends mail that the whole world takes for the domain's own.",
     mend="Make the key in the KMS's HSM for signing only, RSA 2048 or more or a NIST curve, and let one role sign.",
     controls=(
-        Control(Framework.NIST, "4.5"),
+        Control(Framework.NIST, "Security Recommendation 4-4"),
         Control(Framework.SOC2, "CC6.1"),
         Control(Framework.ISO27001, "A.8.24"),
         Control(Framework.GDPR, "Art. 32(1)(b)"),
