@@ -64,7 +64,8 @@ class SandboxStack:
     def up(self, on_event: Callable[[dict[str, Any]], None], *, refresh: bool = False) -> None:
         """`pulumi up`; each engine event is handed to `on_event`. Raises `SandboxError` with what went wrong.
 
-        With `refresh`, the state is first compared with what the clouds still have.
+        With `refresh`, the state is first compared with what the clouds still have. So it is after an `up` that did
+        not end well: a killed engine may have removed what its state still names.
 
         Until one has ended well, the engine writes the state down only when it ends, also with errors or after an
         interrupt: at every step of so many, it would be more work than all the rest. What a killed one had made, the
@@ -73,9 +74,17 @@ class SandboxStack:
         """
         self.pulumi("cancel", "--yes", check=False)
         first = not self._finished.exists()
-        options = ["--refresh"] if refresh or first else []
+        refresh = refresh or self._begun.exists()
+        self._begun.touch()
+        options = ["--refresh"] if refresh else []
         self._stream("up", on_event, *options, **({"PULUMI_SKIP_CHECKPOINTS": "true"} if first else {}))
         self._finished.touch()
+        self._begun.unlink()
+
+    @property
+    def _begun(self) -> Path:
+        """File in the state root: an `up` of the stack is under way, or did not end well."""
+        return self.paths.folder(".") / f"up-begun-{self.stack}"
 
     @property
     def _finished(self) -> Path:

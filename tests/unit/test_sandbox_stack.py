@@ -95,7 +95,7 @@ def test_events_come_as_they_are_and_other_lines_do_no_harm(tmp_path: Path, proj
     assert found == [events[0], events[2]]
 
 
-def test_steps_are_written_down_one_by_one_only_after_an_up_that_ended_well(
+def test_an_up_repairs_one_that_failed_and_writes_each_step_down_once_one_ended_well(
     tmp_path: Path, project: Path
 ) -> None:
     made = stack(tmp_path, project)
@@ -110,16 +110,23 @@ def test_steps_are_written_down_one_by_one_only_after_an_up_that_ended_well(
     engine(0)
     made.up(lambda _: None)
     made.up(lambda _: None)
+    engine(255)
+    with pytest.raises(SandboxError):
+        made.up(lambda _: None)
+    engine(0)
+    made.up(lambda _: None)
     made.up(lambda _: None, refresh=True)
     made.destroy(lambda _: None)
     made.up(lambda _: None)
     assert told.read_text().splitlines() == [
-        "up True True",
+        "up False True",
         "up True True",
         "up False False",
+        "up False False",
+        "up True False",
         "up True False",
         "destroy False False",
-        "up True True",
+        "up False True",
     ]
 
 
