@@ -27,7 +27,9 @@ def test_the_committed_schema_is_the_one_that_the_engine_gets(
             "MailNetwork",
             "MailNodes",
             "MailRecords",
+            "MailTraces",
             "MxRouting",
+            "ProjectTraces",
             "UserDirectory",
         )
     }
