@@ -1,6 +1,7 @@
 """The sandbox as the probe sees it: its machines, addresses and users, and scripts run on the machines."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -136,7 +137,11 @@ class Site:
         return str(done["stdout"])
 
     def folders(self, machine: str) -> tuple[Path, ...]:
-        """On the host: all that a machine has on its own disks, as folders of files and images of volumes."""
+        """On the host: all that a machine has on its own disks, as folders of files and images of volumes.
+
+        What it wrote and the kernel still keeps in memory is written out first: else a search would miss it.
+        """
+        os.sync()
         spec = self.control.call("machines.get", id=machine)["spec"]
         home = self.sandbox.paths.folder("machines") / machine
         disk = home / "disk.img" if spec.get("disk_limit") is not None else home / "disk" / "upper"

@@ -575,7 +575,12 @@ def lines(mail: Mail, machine: str, command: str) -> set[str]:
 
 def assert_alike(mail: Mail, stock: str, like: str) -> None:
     """What was made of the stock image is what the pre-installed one became."""
-    assert lines(mail, stock, LISTENS) == lines(mail, like, LISTENS)
+    # The policy's server begins when its first certificate is there.
+    until(
+        lambda: lines(mail, stock, LISTENS) == lines(mail, like, LISTENS),
+        90,
+        f"{stock} listens elsewhere than {like}",
+    )
     assert lines(mail, stock, RUNS) == lines(mail, like, RUNS)
     more, less = (lines(mail, machine, LISTING) for machine in (like, stock))
     assert less <= more
