@@ -18,6 +18,7 @@ from mailinfra.sandbox.control import ControlClient
 from mailinfra.sandbox.dns.outside import AUTHORITIES, OUTSIDE_HOSTS, OutsideHost
 from mailinfra.sandbox.lifecycle import Sandbox
 from mailinfra.sandbox.people import Person
+from mailinfra.sandbox.processes import Process
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -144,7 +145,13 @@ class Site:
         os.sync()
         spec = self.control.call("machines.get", id=machine)["spec"]
         home = self.sandbox.paths.folder("machines") / machine
-        disk = home / "disk.img" if spec.get("disk_limit") is not None else home / "disk" / "upper"
+        disk = home / "disk" / "upper"
+        if spec.get("disk_limit") is not None:
+            # An image of its own size, mounted where only the machine's processes see it.
+            process = Process.load(home / "process.json")
+            if process is None:
+                raise ProbeError(f"{machine} does not run, so its disk cannot be looked at")
+            disk = Path(f"/proc/{process.pid}/root{disk}")
         volumes = self.sandbox.paths.folder("volumes")
         return (
             disk,
