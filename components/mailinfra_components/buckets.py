@@ -1,18 +1,17 @@
 """Private buckets: encrypted with a key of the region, versioned, TLS 1.3 only, and on demand not to be changed."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
 import pulumi_aws as aws
 import pulumi_gcp as gcp
 
+from mailinfra_components.documents import Statement, document
+from mailinfra_components.keys import DAY
 from mailinfra_components.options import children
 
-DAY = 86400
-Statements = Callable[[str], list[dict[str, Any]]]
+Statements = Callable[[str], list[Statement]]
 """From a bucket's ARN to further statements of its policy."""
 
 
@@ -139,16 +138,11 @@ def gcs_bucket(
     return PrivateBucket(made.name, made.name, [])
 
 
-def bucket_policy(arn: str, statements: Sequence[dict[str, Any]] = ()) -> str:
+def bucket_policy(arn: str, statements: Sequence[Statement] = ()) -> str:
     """A bucket policy that refuses every request without TLS 1.3, and says what else the statements say."""
     refuse = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [arn, f"{arn}/*"]}
-    return json.dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [
-                {"Sid": "TlsOnly", **refuse, "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
-                {"Sid": "TlsFloor", **refuse, "Condition": {"NumericLessThan": {"s3:TlsVersion": "1.3"}}},
-                *statements,
-            ],
-        }
+    return document(
+        {"Sid": "TlsOnly", **refuse, "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
+        {"Sid": "TlsFloor", **refuse, "Condition": {"NumericLessThan": {"s3:TlsVersion": "1.3"}}},
+        *statements,
     )

@@ -1,6 +1,5 @@
 """One interface to the three DNS services: a signed zone that takes record sets in presentation form."""
 
-import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ import pulumi_cloudflare as cloudflare
 import pulumi_gcp as gcp
 
 from mailinfra.records import Record, txt_quoted, txt_strings
+from mailinfra_components.documents import account_administers, document
 from mailinfra_components.options import after, children
 
 Values = pulumi.Input[list[str]]
@@ -219,35 +219,24 @@ def ksk_policy(account: str) -> str:
     """The policy that Route 53 needs on a key signing key (Route 53 Developer Guide, "KMS key permissions required
     for DNSSEC signing")."""
     service = {"Service": "dnssec-route53.amazonaws.com"}
-    return json.dumps(
+    return document(
+        account_administers(account),
         {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Sid": "Owner",
-                    "Effect": "Allow",
-                    "Principal": {"AWS": f"arn:aws:iam::{account}:root"},
-                    "Action": "kms:*",
-                    "Resource": "*",
-                },
-                {
-                    "Sid": "Sign",
-                    "Effect": "Allow",
-                    "Principal": service,
-                    "Action": ["kms:DescribeKey", "kms:GetPublicKey", "kms:Sign"],
-                    "Resource": "*",
-                    "Condition": {"StringEquals": {"aws:SourceAccount": account}},
-                },
-                {
-                    "Sid": "Grant",
-                    "Effect": "Allow",
-                    "Principal": service,
-                    "Action": "kms:CreateGrant",
-                    "Resource": "*",
-                    "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}},
-                },
-            ],
-        }
+            "Sid": "Sign",
+            "Effect": "Allow",
+            "Principal": service,
+            "Action": ["kms:DescribeKey", "kms:GetPublicKey", "kms:Sign"],
+            "Resource": "*",
+            "Condition": {"StringEquals": {"aws:SourceAccount": account}},
+        },
+        {
+            "Sid": "Grant",
+            "Effect": "Allow",
+            "Principal": service,
+            "Action": "kms:CreateGrant",
+            "Resource": "*",
+            "Condition": {"Bool": {"kms:GrantIsForAWSResource": "true"}},
+        },
     )
 
 

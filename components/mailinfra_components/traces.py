@@ -7,7 +7,9 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_gcp as gcp
 
-from mailinfra_components.buckets import DAY, gcs_bucket, s3_bucket
+from mailinfra_components.buckets import gcs_bucket, s3_bucket
+from mailinfra_components.documents import Statement, account_administers, document
+from mailinfra_components.keys import DAY
 from mailinfra_components.options import children, received, tags
 
 KEY_EVENTS = (
@@ -270,31 +272,20 @@ def key_policy(account: str) -> str:
     """The policy of the traces' key: the account administers it, the services that write traces and EventBridge
     encrypt under it, for this account only (CloudTrail User Guide, "Configure AWS KMS key policies for CloudTrail")."""
     services = {"Service": [*WRITERS, "events.amazonaws.com"]}
-    return json.dumps(
+    return document(
+        account_administers(account),
         {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Sid": "Owner",
-                    "Effect": "Allow",
-                    "Principal": {"AWS": f"arn:aws:iam::{account}:root"},
-                    "Action": "kms:*",
-                    "Resource": "*",
-                },
-                {
-                    "Sid": "Traces",
-                    "Effect": "Allow",
-                    "Principal": services,
-                    "Action": ["kms:GenerateDataKey*", "kms:Decrypt", "kms:DescribeKey"],
-                    "Resource": "*",
-                    "Condition": {"StringEquals": {"aws:SourceAccount": account}},
-                },
-            ],
-        }
+            "Sid": "Traces",
+            "Effect": "Allow",
+            "Principal": services,
+            "Action": ["kms:GenerateDataKey*", "kms:Decrypt", "kms:DescribeKey"],
+            "Resource": "*",
+            "Condition": {"StringEquals": {"aws:SourceAccount": account}},
+        },
     )
 
 
-def trail_statements(arn: str) -> list[dict[str, Any]]:
+def trail_statements(arn: str) -> list[Statement]:
     """What CloudTrail and VPC flow logs need of their bucket (CloudTrail User Guide, "Amazon S3 bucket policy for
     CloudTrail"; VPC User Guide, "Publish flow logs to Amazon S3"). The key's policy says for which account they may
     write at all."""
@@ -313,26 +304,21 @@ def trail_statements(arn: str) -> list[dict[str, Any]]:
 
 def topic_policy(arn: str, account: str) -> str:
     """The alarms' topic: EventBridge of this account publishes, and nobody without TLS."""
-    return json.dumps(
+    return document(
         {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Sid": "Alarms",
-                    "Effect": "Allow",
-                    "Principal": {"Service": "events.amazonaws.com"},
-                    "Action": "sns:Publish",
-                    "Resource": arn,
-                    "Condition": {"StringEquals": {"aws:SourceAccount": account}},
-                },
-                {
-                    "Sid": "TlsOnly",
-                    "Effect": "Deny",
-                    "Principal": "*",
-                    "Action": "sns:Publish",
-                    "Resource": arn,
-                    "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-                },
-            ],
-        }
+            "Sid": "Alarms",
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sns:Publish",
+            "Resource": arn,
+            "Condition": {"StringEquals": {"aws:SourceAccount": account}},
+        },
+        {
+            "Sid": "TlsOnly",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "sns:Publish",
+            "Resource": arn,
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        },
     )

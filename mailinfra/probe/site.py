@@ -140,9 +140,9 @@ class Site:
     def folders(self, machine: str) -> tuple[Path, ...]:
         """On the host: all that a machine has on its own disks, as folders of files and images of volumes.
 
-        What it wrote and the kernel still keeps in memory is written out first: else a search would miss it.
+        What the kernel still keeps of volumes in memory is written out first: else a search of their images
+        would miss it.
         """
-        os.sync()
         spec = self.control.call("machines.get", id=machine)["spec"]
         home = self.sandbox.paths.folder("machines") / machine
         disk = home / "disk" / "upper"
@@ -152,14 +152,14 @@ class Site:
             if process is None:
                 raise ProbeError(f"{machine} does not run, so its disk cannot be looked at")
             disk = Path(f"/proc/{process.pid}/root{disk}")
-        volumes = self.sandbox.paths.folder("volumes")
-        return (
-            disk,
-            *(
-                volumes / (f"{volume}.img" if name.startswith("/dev/") else volume)
-                for volume, name in spec.get("volumes", {}).items()
-            ),
-        )
+        folder = self.sandbox.paths.folder("volumes")
+        volumes = [
+            folder / (f"{volume}.img" if name.startswith("/dev/") else volume)
+            for volume, name in spec.get("volumes", {}).items()
+        ]
+        if volumes:
+            os.sync()
+        return (disk, *volumes)
 
     def prepare(self) -> None:
         """Let the outside hosts trust the fleet's authorities, as they would trust a public one."""
