@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from mailinfra import names, network
+from mailinfra.backup.plan import mailbox_groups
 from mailinfra.errors import Problem
 from mailinfra.fleet import (
     Cloud,
@@ -419,6 +420,32 @@ def check_dkim(fleet: Fleet, places: Places) -> Iterator[Problem]:
                 return
 
 
+def check_backup(fleet: Fleet, places: Places) -> Iterator[Problem]:
+    """Each vault is for a region that holds mail, and lies elsewhere in that region's zone."""
+    stores = {region.region: region for region in fleet.regions if mailbox_groups(region)}
+    for name, vault in fleet.backup.vaults.items():
+        path = f"backup.vaults.{name}"
+        store = stores.get(name)
+        if store is None:
+            yield _unknown(path, name, "a region of the fleet with mailbox nodes", stores)
+            continue
+        place, zone = places.get(vault.region), fleet.zones.get(store.zone)
+        if place is None or place.cloud is not vault.cloud:
+            yield unknown_region(f"{path}.region", vault.region, vault.cloud, places)
+        elif zone is not None and place.country not in zone.countries:
+            yield Problem(
+                f"{path}.region",
+                f"{vault.region!r}, which lies in {place.country}",
+                f"a region in zone {store.zone}: {', '.join(zone.countries)}",
+            )
+        elif vault.region == name:
+            yield Problem(f"{path}.region", f"{vault.region!r}, where the mail itself is", "another region")
+        if vault.cloud is Cloud.GCP and not fleet.clouds.gcp.project:
+            yield Problem(
+                f"{path}.cloud", "'gcp', and no clouds.gcp.project", "gcp with a project, or another cloud"
+            )
+
+
 def check_name_lengths(fleet: Fleet, places: Places) -> Iterator[Problem]:
     """The longest names that are made from a domain still are names (RFC 1035 2.3.4)."""
     selectors = [
@@ -466,6 +493,7 @@ SECTIONS: Mapping[Check, frozenset[str]] = {
     check_accounts: frozenset({"domains", "regions", "dns", "clouds"}),
     check_placement: frozenset({"regions", "placement"}),
     check_dkim: frozenset({"regions", "dkim"}),
+    check_backup: frozenset({"zones", "regions", "backup", "clouds"}),
     check_name_lengths: frozenset({"domains", "zones", "regions", "dns", "dkim"}),
 }
 """Each check with the top-level fields that it reads."""

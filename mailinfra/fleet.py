@@ -359,6 +359,34 @@ class Traces(Model):
     """Who gets alarms (an address, better not on this fleet); empty: `operators@` the primary domain."""
 
 
+class Vault(Model):
+    """A place where copies lie that nobody can delete."""
+
+    cloud: Cloud
+    """The cloud."""
+    region: RegionName
+    """The cloud's own name of the region, in a country of the zone whose mail it keeps."""
+
+
+class Backup(Model):
+    """The copies of each store of mail: a replica in another region of its zone, snapshots beside it, and a
+    repository in a vault in the other cloud, in the same zone."""
+
+    rpo_minutes: int = Field(default=15, ge=5, le=60)
+    """The most minutes of mail that may be lost: the time between two runs into the repository. The replica follows
+    within seconds."""
+    snapshot_days: int = Field(default=7, ge=1, le=35)
+    """Days that the hourly snapshots of the mail volumes are kept."""
+    retention_days: int = Field(default=35, ge=1, le=3650)
+    """Days that nobody can delete or change what is in a repository. It cannot be shortened for what was written
+    already."""
+    verify_hours: int = Field(default=24, ge=1, le=168)
+    """Hours between two restores of a sample from each repository, compared with what is there."""
+    vaults: dict[RegionName, Vault] = Field(default_factory=dict)
+    """Where the repositories of a region's mail lie, by region. A region that is not listed gets the nearest place of
+    the other cloud in its zone, one of the fleet's own regions if there is any."""
+
+
 class DkimKey(Model):
     """One generation of DKIM keys: one key in each region's HSM."""
 
@@ -489,6 +517,8 @@ class Fleet(Model):
     lost."""
     traces: Traces = Traces()
     """Audit logs and alarms."""
+    backup: Backup = Backup()
+    """Copies of the mail."""
     dkim: Dkim = Dkim()
     """Signing."""
     tls: Tls = Tls()
