@@ -423,13 +423,14 @@ def check_dkim(fleet: Fleet, places: Places) -> Iterator[Problem]:
 def check_backup(fleet: Fleet, places: Places) -> Iterator[Problem]:
     """Each vault is for a region that holds mail, and lies elsewhere in that region's zone."""
     stores = {region.region: region for region in fleet.regions if mailbox_groups(region)}
+    zones, project = fleet.zones, fleet.clouds.gcp.project
     for name, vault in fleet.backup.vaults.items():
         path = f"backup.vaults.{name}"
         store = stores.get(name)
         if store is None:
             yield _unknown(path, name, "a region of the fleet with mailbox nodes", stores)
             continue
-        place, zone = places.get(vault.region), fleet.zones.get(store.zone)
+        place, zone = places.get(vault.region), zones.get(store.zone)
         if place is None or place.cloud is not vault.cloud:
             yield unknown_region(f"{path}.region", vault.region, vault.cloud, places)
         elif zone is not None and place.country not in zone.countries:
@@ -440,7 +441,7 @@ def check_backup(fleet: Fleet, places: Places) -> Iterator[Problem]:
             )
         elif vault.region == name:
             yield Problem(f"{path}.region", f"{vault.region!r}, where the mail itself is", "another region")
-        if vault.cloud is Cloud.GCP and not fleet.clouds.gcp.project:
+        if vault.cloud is Cloud.GCP and not project:
             yield Problem(
                 f"{path}.cloud", "'gcp', and no clouds.gcp.project", "gcp with a project, or another cloud"
             )

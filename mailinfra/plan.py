@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mailinfra import names
-from mailinfra.backup.plan import StoreCopies, copies, follower
+from mailinfra.backup.plan import StoreCopies, copies
 from mailinfra.fleet import Cloud, DkimKey, Fleet, KeyStage, Region, Role, Size
 from mailinfra.network import (
     FirewallRule,
@@ -42,8 +42,6 @@ class NodePlan:
     roles: tuple[Role, ...]
     address: NodeAddress
     data_device: str
-    replica: str
-    """The FQDN of the mailbox node that keeps the replica of this one's mail; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -135,17 +133,15 @@ def plan(fleet: Fleet, places: Places = PLACES) -> FleetPlan:
     """The plan of a fleet that `Fleet.load` accepted. KeyError for a region that `places` does not know."""
     hosts = all_mx_hosts(fleet)
     zone_services = _zone_services(fleet)
-    stores = copies(fleet, places)
     return FleetPlan(
         fleet=fleet,
         regions=tuple(
-            _region(fleet, region, places[region.region], hosts, zone_services, stores)
-            for region in fleet.regions
+            _region(fleet, region, places[region.region], hosts, zone_services) for region in fleet.regions
         ),
         steering=steering(fleet, places),
         records=static_records(fleet),
         dkim_keys=dkim_keys(fleet),
-        copies=stores,
+        copies=copies(fleet, places),
         mx_hosts=hosts,
         mta_sts_policy=mta_sts_policy(fleet),
     )
@@ -247,7 +243,6 @@ def _region(
     place: Place,
     mx_hosts: tuple[str, ...],
     zone_services: dict[Role, frozenset[str]],
-    stores: tuple[StoreCopies, ...],
 ) -> RegionPlan:
     network = region_network(region, place)
     issuer = issuer_group(region)
@@ -261,7 +256,6 @@ def _region(
             issuer=issuer,
             mx_hosts=mx_hosts,
             zone_services=zone_services,
-            store=next((store for store in stores if store.region == region.region), None),
         )
         for index in range(len(region.groups))
     )
@@ -278,7 +272,6 @@ def _group(
     issuer: str,
     mx_hosts: tuple[str, ...],
     zone_services: dict[Role, frozenset[str]],
-    store: StoreCopies | None,
 ) -> GroupPlan:
     group = region.groups[index]
     position = position_of(region.groups, index)
@@ -309,16 +302,14 @@ def _group(
         nodes=tuple(
             NodePlan(
                 name=names.node_name(group.name, number),
-                fqdn=fqdn,
+                fqdn=names.node_fqdn(fleet, region.region, group.name, number),
                 region=region.region,
                 group=group.name,
                 number=number,
                 roles=group.roles,
                 address=node_address(network, region.cloud, place, position, number),
                 data_device=device,
-                replica=follower(fleet, store, fqdn) if has_mail and store else "",
             )
             for number in range(1, group.count + 1)
-            for fqdn in (names.node_fqdn(fleet, region.region, group.name, number),)
         ),
     )

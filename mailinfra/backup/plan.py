@@ -25,8 +25,17 @@ class StoreCopies:
 
 def copies(fleet: Fleet, places: Places = PLACES) -> tuple[StoreCopies, ...]:
     """The copies of each region that holds mail, in the fleet's order."""
+    stores: dict[str, list[Region]] = {}
+    for region in fleet.regions:
+        if mailbox_groups(region):
+            stores.setdefault(region.zone, []).append(region)
     return tuple(
-        StoreCopies(region.region, region.zone, _replica(fleet, region, places), vault(fleet, region, places))
+        StoreCopies(
+            region.region,
+            region.zone,
+            _replica(region, stores[region.zone], places),
+            vault(fleet, region, places),
+        )
         for region in fleet.regions
         if mailbox_groups(region)
     )
@@ -79,12 +88,8 @@ def vault(fleet: Fleet, region: Region, places: Places = PLACES) -> Place | None
     return nearest(places[region.region], best)[0] if best else None
 
 
-def _replica(fleet: Fleet, region: Region, places: Places) -> str:
-    others = [
-        other
-        for other in fleet.regions
-        if other.zone == region.zone and other.region != region.region and mailbox_groups(other)
-    ]
+def _replica(region: Region, stores: list[Region], places: Places) -> str:
+    others = [other for other in stores if other.region != region.region]
     abroad = [other for other in others if other.cloud is not region.cloud] or others
     ranked = nearest(places[region.region], [places[other.region] for other in abroad])
     return ranked[0].region if ranked else ""

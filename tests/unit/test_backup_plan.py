@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mailinfra.backup.plan import copies
+from mailinfra.backup.plan import copies, follower, mailbox_nodes
 from mailinfra.errors import Problem
 from mailinfra.fleet import Cloud, Clouds
 from mailinfra.places import PLACES
@@ -25,16 +25,15 @@ def test_every_store_has_a_vault_in_the_other_cloud_and_in_its_zone(stack: str) 
 
 @pytest.mark.parametrize("stack", ["sandbox", "prod"])
 def test_every_mailbox_node_is_followed_by_one_of_another_region_and_cloud_in_its_zone(stack: str) -> None:
-    whole = plan(fleet(stack))
+    made = fleet(stack)
+    whole = plan(made)
     nodes = {node.fqdn: node for node in whole.nodes}
-    for node in whole.nodes:
-        if "mailbox" not in node.roles:
-            assert node.replica == ""
-            continue
-        other = nodes[node.replica]
-        assert "mailbox" in other.roles and other.region != node.region
-        assert whole.region(other.region).zone == whole.region(node.region).zone
-        assert whole.region(other.region).cloud is not whole.region(node.region).cloud
+    for store in whole.copies:
+        for fqdn in mailbox_nodes(made, made.region(store.region)):
+            other = nodes[follower(made, store, fqdn)]
+            assert "mailbox" in other.roles and other.region != store.region
+            assert whole.region(other.region).zone == store.zone
+            assert whole.region(other.region).cloud is not made.region(store.region).cloud
 
 
 def test_a_zone_with_one_store_has_no_replica() -> None:
