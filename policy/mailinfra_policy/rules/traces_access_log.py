@@ -23,6 +23,10 @@ _BACKENDS = (
     "gcp:compute/backendService:BackendService",
     "gcp:compute/regionBackendService:RegionBackendService",
 )
+_STAGES = ("aws:apigateway/stage:Stage", "aws:apigatewayv2/stage:Stage")
+_CDN = "aws:cloudfront/distribution:Distribution"
+_SOURCE = "aws:cloudwatch/logDeliverySource:LogDeliverySource"
+_DELIVERY = "aws:cloudwatch/logDelivery:LogDelivery"
 # Subnets of Google's own proxies carry no flow logs.
 _PROXIES = frozenset(
     {"REGIONAL_MANAGED_PROXY", "GLOBAL_MANAGED_PROXY", "INTERNAL_HTTPS_LOAD_BALANCER", "PRIVATE_NAT"}
@@ -30,7 +34,7 @@ _PROXIES = frozenset(
 
 
 def judge_stack(context: Context) -> Iterator[Finding]:
-    """Buckets, networks and load balancers."""
+    """Buckets, networks, load balancers, APIs and content delivery."""
     stack = context.stack
     logs = _log_buckets(context)
     for bucket in stack.of(*S3_BUCKETS):
@@ -57,6 +61,28 @@ def judge_stack(context: Context) -> Iterator[Finding]:
         yield from is_true(balancer, "accessLogs.enabled", default=default)
     for backend in stack.of(*_BACKENDS):
         yield from is_true(backend, "logConfig.enable")
+    for stage in stack.of(*_STAGES):
+        yield from present(stage, "accessLogSettings.destinationArn", "a log group or stream for access logs")
+    for distribution in stack.of(_CDN):
+        if not distribution.get("loggingConfig.bucket") and not _delivered(distribution, stack):
+            yield Finding(
+                distribution,
+                "loggingConfig.bucket",
+                "nothing",
+                "a bucket for access logs, or a LogDelivery of its ACCESS_LOGS",
+            )
+
+
+def _delivered(distribution: Resource, stack: Stack) -> bool:
+    """Whether CloudWatch delivers a distribution's access logs (CloudFront's standard logging, version 2)."""
+    return any(
+        source.get("logType") == "ACCESS_LOGS" and stack.referring(source, "deliverySourceName", _DELIVERY)
+        for source in stack.referring(distribution, "resourceArn", _SOURCE)
+    )
+
+
+def _logs_itself(distribution: Resource, stack: Stack) -> bool:
+    return not _delivered(distribution, stack)
 
 
 def _transit(flow: Resource) -> bool:
@@ -142,7 +168,7 @@ RULE = Rule(
     severity=Severity.MEDIUM,
     why="Whether somebody read mail, and from where, can be told only by logs that were on at the time.",
     mend="Turn on S3 access logs or a trail's data events, GCS data access logs, flow logs of VPCs and subnets, and "
-    "the access logs of load balancers.",
+    "the access logs of load balancers, API stages and CloudFront.",
     controls=(
         Control(Framework.GDPR, "Art. 33"),
         Control(Framework.SOC2, "CC7.2"),
@@ -171,6 +197,12 @@ RULE = Rule(
             for token in _BALANCERS
         },
         **{token: (Guard("logConfig.enable", wrong=(False,)),) for token in _BACKENDS},
+        **{
+            token: (Guard("accessLogSettings.destinationArn", wrong=("",), opaque=True),) for token in _STAGES
+        },
+        _CDN: (Guard("loggingConfig.bucket", wrong=("",), opaque=True, where=_logs_itself),),
+        _SOURCE: (Guard("logType", wrong=("EVENT_LOGS",)),),
+        _DELIVERY: (Guard(""),),
     },
     judge_stack=judge_stack,
 )

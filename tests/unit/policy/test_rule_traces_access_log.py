@@ -42,7 +42,32 @@ BACKENDS = [
     resource(f"gcp:compute/{kind[0].lower()}{kind[1:]}:{kind}", kind, {"logConfig": {"enable": True}})
     for kind in ("BackendService", "RegionBackendService")
 ]
-GOOD = (buckets(), buckets("V2"), [VPC, FLOW], [SUBNET], [GCS, GCS_LOGS], BALANCERS, BACKENDS)
+STAGES = [
+    resource(f"aws:{kind}/stage:Stage", kind, {"accessLogSettings": {"destinationArn": "arn:aws:logs:x"}})
+    for kind in ("apigateway", "apigatewayv2")
+]
+CDN = resource("aws:cloudfront/distribution:Distribution", "cdn", {"loggingConfig": {"bucket": "logs.s3.x"}})
+DELIVERED = [
+    resource("aws:cloudfront/distribution:Distribution", "cdn"),
+    resource(
+        "aws:cloudwatch/logDeliverySource:LogDeliverySource",
+        "source",
+        {"name": "source", "logType": "ACCESS_LOGS", "resourceArn": "cdn-id"},
+    ),
+    resource("aws:cloudwatch/logDelivery:LogDelivery", "delivery", {"deliverySourceName": "source"}),
+]
+GOOD = (
+    STAGES,
+    [CDN],
+    DELIVERED,
+    buckets(),
+    buckets("V2"),
+    [VPC, FLOW],
+    [SUBNET],
+    [GCS, GCS_LOGS],
+    BALANCERS,
+    BACKENDS,
+)
 MAIL = buckets()[0]
 
 
@@ -113,6 +138,22 @@ def test_a_balancer_with_its_logs_off_is_found() -> None:
 def test_a_subnet_of_proxies_has_no_flow_logs() -> None:
     assert found(RULE, [changed(SUBNET, logConfig=None, purpose="REGIONAL_MANAGED_PROXY")]) == []
     assert places(RULE, [changed(SUBNET, logConfig=None)]) == [("subnet", "logConfig")]
+
+
+def test_an_api_without_access_logs_is_found() -> None:
+    for stage in STAGES:
+        assert places(RULE, [changed(stage, accessLogSettings=None)]) == [
+            (stage.name, "accessLogSettings.destinationArn")
+        ]
+
+
+def test_a_distribution_without_logs_that_go_somewhere_is_found() -> None:
+    wrong = [("cdn", "loggingConfig.bucket")]
+    assert places(RULE, [changed(CDN, loggingConfig=None)]) == wrong
+    distribution, source, delivery = DELIVERED
+    assert places(RULE, [distribution, source]) == wrong
+    assert places(RULE, [distribution, changed(source, logType="EVENT_LOGS"), delivery]) == wrong
+    assert places(RULE, [distribution, changed(source, resourceArn="other"), delivery]) == wrong
 
 
 def test_unknown_is_found_and_said() -> None:
