@@ -1,6 +1,6 @@
 """MailFleet: a whole fleet from its declaration."""
 
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import pulumi
 import pulumi_aws as aws
@@ -58,10 +58,12 @@ class MailFleet(pulumi.ComponentResource):
         keys = {region.name: self._keys(region) for region in regions}
         dkim = self._dkim(keys)
         networks = {region.name: self._network(region) for region in regions}
-        addresses = pulumi.Output.all(**{region: made.addresses for region, made in networks.items()}).apply(
-            lambda known: {node.fqdn: known[node.region][node.name] for node in self._plan.nodes}
+        # Node by node, so that a node's records wait for its own addresses and not for every region's.
+        addresses = cast(
+            "dict[str, dict[str, str]]",
+            {node.fqdn: networks[node.region].address_of_node[node.name] for node in self._plan.nodes},
         )
-        peers = addresses.apply(
+        peers = pulumi.Output.all(**addresses).apply(
             lambda known: [node[key] for node in known.values() for key in ("ipv4", "ipv6")]
         )
         for region in regions:
@@ -341,8 +343,8 @@ class MailFleet(pulumi.ComponentResource):
             "identity": identity(fleet, region, group),
             "subnet_ids": network.subnet_ids,
             "security_groups": network.security_groups,
-            "addresses": network.addresses,
-            "allocations": network.allocations,
+            "addresses": {node.name: network.address_of_node[node.name] for node in group.nodes},
+            "allocations": {node.name: network.allocation_of_node[node.name] for node in group.nodes},
             "storage_key": keys.storage_key,
             "bucket": directory.bucket,
             "protect": fleet.protect,

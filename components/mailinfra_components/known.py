@@ -6,8 +6,10 @@ from typing import TypedDict
 
 import pulumi
 
+from mailinfra.names import dkim_selector
 from mailinfra.plan import FleetPlan, dkim_keys
 from mailinfra.records import (
+    Addresses,
     CaHashes,
     DelegationSigners,
     DkimPublic,
@@ -18,6 +20,7 @@ from mailinfra.records import (
     values,
 )
 from mailinfra_components.dns import name_server_count
+from mailinfra_components.options import Table
 
 
 class KnownArgs(TypedDict, total=False):
@@ -35,14 +38,24 @@ class KnownArgs(TypedDict, total=False):
     """Zone to its DS records."""
 
 
-def known_values(plan: FleetPlan, record: Record, args: KnownArgs) -> pulumi.Output[list[str]]:
-    """The values of a record. Waits only for the answers that this record needs."""
-    need = record.needs
-    if need is None:
-        return pulumi.Output.from_input(list(record.values))
-    return pulumi.Output.all(**_answers(need, args)).apply(
-        lambda found: list(values(need, to_known(plan, found)))
-    )
+class Answers:
+    """What the clouds answered, for all records of a component."""
+
+    def __init__(self, plan: FleetPlan, args: KnownArgs) -> None:
+        self._plan = plan
+        self._tables = {kind: Table(given) for kind, given in args.items()}
+
+    def values(self, record: Record) -> pulumi.Output[list[str]]:
+        """The values of a record. Waits only for the answers that this record needs."""
+        need = record.needs
+        if need is None:
+            return pulumi.Output.from_input(list(record.values))
+        kind, keys = answers_to(self._plan, need)
+        return pulumi.Output.all(*(self._tables[kind][key] for key in keys)).apply(
+            lambda found: list(
+                values(need, to_known(self._plan, {kind: dict(zip(keys, found, strict=True))}))
+            )
+        )
 
 
 def value_keys(plan: FleetPlan, record: Record) -> tuple[str, ...]:
@@ -79,16 +92,19 @@ STATIC_KEYS: Mapping[str, Callable[[str], str]] = {
 """What a value stands for that is known from the beginning; the value itself for other types."""
 
 
-def _answers(need: Need, args: KnownArgs) -> dict[str, pulumi.Input[object]]:
-    if isinstance(need, DkimPublic):
-        return {"dkim": args["dkim"]}
-    if isinstance(need, CaHashes):
-        return {"ca": args["ca"]}
-    if isinstance(need, NameServers):
-        return {"name_servers": args["name_servers"]}
-    if isinstance(need, DelegationSigners):
-        return {"signers": args["signers"]}
-    return {"addresses": args["addresses"]}
+def answers_to(plan: FleetPlan, need: Need) -> tuple[str, tuple[str, ...]]:
+    """Where the answers to a need are: which of `KnownArgs`, and the keys there."""
+    match need:
+        case Addresses(hosts, _):
+            return "addresses", hosts
+        case DkimPublic(region, serial):
+            return "dkim", (dkim_selector(plan.fleet, region, serial),)
+        case CaHashes(regions):
+            return "ca", regions
+        case NameServers(zone):
+            return "name_servers", (zone,)
+        case DelegationSigners(zone):
+            return "signers", (zone,)
 
 
 def to_known(plan: FleetPlan, found: Mapping[str, Mapping[str, object]]) -> Known:

@@ -1,6 +1,7 @@
 """MailLinks: the firewall between the fleet's own nodes, in one region."""
 
 import ipaddress
+from functools import partial
 from typing import TypedDict
 
 import pulumi
@@ -8,7 +9,7 @@ import pulumi_aws as aws
 import pulumi_gcp as gcp
 
 from mailinfra_components.network import GroupPorts
-from mailinfra_components.options import children, pick, received, tags
+from mailinfra_components.options import Table, children, received, tags
 
 
 class MailLinksArgs(TypedDict):
@@ -50,15 +51,16 @@ class MailLinks(pulumi.ComponentResource):
 
     def _aws(self, name: str, args: MailLinksArgs) -> None:
         region, marks = args["region"], tags(name, args["zone"])
-        for family in (4, 6):
+        security_groups = Table(args["security_groups"])
+        for family, cidrs in peers(args).items():
             lists = aws.ec2.ManagedPrefixList(
                 f"{name}-peers-ipv{family}",
                 region=region,
                 name=f"{name}-peers-ipv{family}",
                 address_family=f"IPv{family}",
                 max_entries=args["room"],
-                entries=peers(args, family).apply(
-                    lambda cidrs: [aws.ec2.ManagedPrefixListEntryArgs(cidr=cidr) for cidr in cidrs]
+                entries=cidrs.apply(
+                    lambda known: [aws.ec2.ManagedPrefixListEntryArgs(cidr=cidr) for cidr in known]
                 ),
                 tags=marks,
                 opts=children(self),
@@ -68,7 +70,7 @@ class MailLinks(pulumi.ComponentResource):
                     aws.vpc.SecurityGroupIngressRule(
                         f"{name}-{group['group']}-in-{port}-fleet-ipv{family}",
                         region=region,
-                        security_group_id=pick(args["security_groups"], group["group"]),
+                        security_group_id=security_groups[group["group"]],
                         description=f"TCP {port} from the fleet",
                         ip_protocol="tcp",
                         from_port=port,
@@ -79,17 +81,19 @@ class MailLinks(pulumi.ComponentResource):
                     )
 
     def _gcp(self, name: str, args: MailLinksArgs) -> None:
+        network_tags = Table(args["security_groups"])
+        sources = peers(args)
         for group in args["groups"]:
             if not group["fleet"]:
                 continue
-            for family in (4, 6):
+            for family, cidrs in sources.items():
                 gcp.compute.Firewall(
                     f"{name}-{group['group']}-fleet-ipv{family}",
                     name=f"{name}-{group['group']}-fleet-ipv{family}",
                     network=args["network_id"],
                     direction="INGRESS",
-                    source_ranges=peers(args, family),
-                    target_tags=[pick(args["security_groups"], group["group"])],
+                    source_ranges=cidrs,
+                    target_tags=[network_tags[group["group"]]],
                     allows=[
                         gcp.compute.FirewallAllowArgs(
                             protocol="tcp", ports=[str(port) for port in group["fleet"]]
@@ -100,14 +104,13 @@ class MailLinks(pulumi.ComponentResource):
                 )
 
 
-def peers(args: MailLinksArgs, family: int) -> pulumi.Output[list[str]]:
-    """The fleet's addresses of one IP family, as networks."""
-    return pulumi.Output.from_input(args["peers"]).apply(lambda known: of_family(known, family))
+def peers(args: MailLinksArgs) -> dict[int, pulumi.Output[list[str]]]:
+    """The fleet's addresses by IP family, as networks."""
+    addresses = pulumi.Output.from_input(args["peers"])
+    return {family: addresses.apply(partial(of_family, family=family)) for family in (4, 6)}
 
 
 def of_family(addresses: list[str], family: int) -> list[str]:
     """The addresses of one IP family as host networks, sorted."""
-    hosts = sorted(
-        {ipaddress.ip_address(a) for a in addresses if ipaddress.ip_address(a).version == family}, key=int
-    )
-    return [f"{host}/{host.max_prefixlen}" for host in hosts]
+    hosts = {host for host in map(ipaddress.ip_address, addresses) if host.version == family}
+    return [f"{host}/{host.max_prefixlen}" for host in sorted(hosts, key=int)]

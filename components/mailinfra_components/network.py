@@ -96,10 +96,15 @@ class MailNetwork(pulumi.ComponentResource):
     def __init__(self, name: str, args: MailNetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailNetwork", name, {}, opts)
         args = received(args)
+        # Beside `addresses` and `allocations`: one entry of those is known when all of them are.
+        self.address_of_node: dict[str, pulumi.Output[dict[str, str]]] = {}
+        self.allocation_of_node: dict[str, pulumi.Output[str]] = {}
         if args["cloud"] == "aws":
             self._aws(name, args)
         else:
             self._gcp(name, args)
+        self.addresses = pulumi.Output.all(**self.address_of_node)
+        self.allocations = pulumi.Output.all(**self.allocation_of_node)
         self.register_outputs(
             {
                 "network_id": self.network_id,
@@ -164,8 +169,6 @@ class MailNetwork(pulumi.ComponentResource):
             )
             subnets[subnet["name"]] = made
         groups = {group["group"]: self._security_group(name, args, group, vpc) for group in args["groups"]}
-        addresses: dict[str, pulumi.Output[dict[str, str]]] = {}
-        allocations: dict[str, pulumi.Output[str]] = {}
         for fixed in args["addresses"]:
             public = aws.ec2.Eip(
                 f"{name}-{fixed['node']}-ipv4",
@@ -174,16 +177,14 @@ class MailNetwork(pulumi.ComponentResource):
                 tags={**marks, "Name": f"{name}-{fixed['node']}"},
                 opts=children(self, depends_on=[gateway]),
             )
-            addresses[fixed["node"]] = pulumi.Output.all(
+            self.address_of_node[fixed["node"]] = pulumi.Output.all(
                 private_ipv4=fixed["private_ipv4"],
                 ipv4=public.public_ip,
                 ipv6=nth_host(subnets[fixed["subnet"]].ipv6_cidr_block, int(fixed["ipv6_index"])),
             )
-            allocations[fixed["node"]] = public.allocation_id
+            self.allocation_of_node[fixed["node"]] = public.allocation_id
         self.network_id = vpc.id
         self.subnet_ids = pulumi.Output.all(**{key: subnet.id for key, subnet in subnets.items()})
-        self.addresses = pulumi.Output.all(**addresses)
-        self.allocations = pulumi.Output.all(**allocations)
         self.security_groups = pulumi.Output.all(**{key: group.id for key, group in groups.items()})
 
     def _security_group(
@@ -310,8 +311,6 @@ class MailNetwork(pulumi.ComponentResource):
         subnets: dict[str, gcp.compute.Subnetwork],
         labels: dict[str, str],
     ) -> None:
-        addresses: dict[str, pulumi.Output[dict[str, str]]] = {}
-        allocations: dict[str, pulumi.Output[str]] = {}
         for fixed in args["addresses"]:
             public = gcp.compute.Address(
                 f"{name}-{fixed['node']}-ipv4",
@@ -334,14 +333,12 @@ class MailNetwork(pulumi.ComponentResource):
                 labels=labels,
                 opts=children(self),
             )
-            addresses[fixed["node"]] = pulumi.Output.all(
+            self.address_of_node[fixed["node"]] = pulumi.Output.all(
                 private_ipv4=fixed["private_ipv4"],
                 ipv4=public.address,
                 ipv6=six.address.apply(first_of_range),
             )
-            allocations[fixed["node"]] = public.name
-        self.addresses = pulumi.Output.all(**addresses)
-        self.allocations = pulumi.Output.all(**allocations)
+            self.allocation_of_node[fixed["node"]] = public.name
 
 
 def roles_tag(roles: list[str]) -> str:

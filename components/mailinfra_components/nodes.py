@@ -12,7 +12,7 @@ from mailinfra.fleet import Cloud
 from mailinfra.node.bootstrap import compressed
 from mailinfra.places import MACHINE_IMAGES
 from mailinfra_components.network import roles_tag
-from mailinfra_components.options import children, pick, received, tags
+from mailinfra_components.options import Table, children, pick, received, tags
 
 
 class Node(TypedDict):
@@ -102,19 +102,21 @@ class MailNodes(pulumi.ComponentResource):
             filters=[{"name": "name", "values": [wanted.name_filter]}],
             opts=pulumi.InvokeOutputOptions(parent=self),
         )
+        addresses, allocations = Table(args["addresses"]), Table(args["allocations"])
+        subnets, security_groups = Table(args["subnet_ids"]), Table(args["security_groups"])
         ids: dict[str, pulumi.Output[str]] = {}
         for node in args["nodes"]:
             label = f"{name}-{node['name']}"
-            mine = pick(args["addresses"], node["name"])
+            mine = addresses[node["name"]]
             instance = aws.ec2.Instance(
                 label,
                 region=region,
                 ami=image.id,
                 instance_type=args["machine_type"],
-                subnet_id=pick(args["subnet_ids"], node["subnet"]),
+                subnet_id=subnets[node["subnet"]],
                 private_ip=pick(mine, "private_ipv4"),
                 ipv6_addresses=[pick(mine, "ipv6")],
-                vpc_security_group_ids=[pick(args["security_groups"], args["group"])],
+                vpc_security_group_ids=[security_groups[args["group"]]],
                 iam_instance_profile=profile.name,
                 metadata_options={
                     "http_endpoint": "enabled",
@@ -141,7 +143,7 @@ class MailNodes(pulumi.ComponentResource):
             association = aws.ec2.EipAssociation(
                 f"{label}-address",
                 region=region,
-                allocation_id=pick(args["allocations"], node["name"]),
+                allocation_id=allocations[node["name"]],
                 instance_id=instance.id,
                 opts=children(self),
             )
@@ -221,6 +223,8 @@ class MailNodes(pulumi.ComponentResource):
         image = gcp.compute.get_image_output(
             family=wanted.family, project=wanted.project, opts=pulumi.InvokeOutputOptions(parent=self)
         )
+        addresses, subnets = Table(args["addresses"]), Table(args["subnet_ids"])
+        network_tags = Table(args["security_groups"])
         ids: dict[str, pulumi.Output[str]] = {}
         for node in args["nodes"]:
             label = f"{name}-{node['name']}"
@@ -241,7 +245,7 @@ class MailNodes(pulumi.ComponentResource):
                         source=disk.id, device_name="data", mode="READ_WRITE"
                     )
                 ]
-            mine = pick(args["addresses"], node["name"])
+            mine = addresses[node["name"]]
             instance = gcp.compute.Instance(
                 label,
                 name=label,
@@ -259,7 +263,7 @@ class MailNodes(pulumi.ComponentResource):
                 attached_disks=disks,
                 network_interfaces=[
                     {
-                        "subnetwork": pick(args["subnet_ids"], node["subnet"]),
+                        "subnetwork": subnets[node["subnet"]],
                         "stack_type": "IPV4_IPV6",
                         "network_ip": pick(mine, "private_ipv4"),
                         "access_configs": [
@@ -293,7 +297,7 @@ class MailNodes(pulumi.ComponentResource):
                     "enable_integrity_monitoring": True,
                 },
                 scheduling={"automatic_restart": True, "on_host_maintenance": "MIGRATE"},
-                tags=[pick(args["security_groups"], args["group"]), roles_tag(args["roles"])],
+                tags=[network_tags[args["group"]], roles_tag(args["roles"])],
                 labels=labels,
                 allow_stopping_for_update=True,
                 opts=children(

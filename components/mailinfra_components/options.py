@@ -28,9 +28,31 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def pick(table: pulumi.Input[dict[str, Any]], key: str) -> pulumi.Output[Any]:
-    """One entry of a table that is known later."""
-    return pulumi.Output.from_input(table).apply(lambda known: known[key])
+class Table:
+    """A component's argument that holds something by name: each node's addresses, each group's firewall.
+
+    Given as a dict, each entry is an output of its own: what uses it waits for it alone, and is known as soon as it is.
+    Of a dict that comes as one output, every entry waits for all of them.
+    """
+
+    def __init__(self, given: pulumi.Input[Any]) -> None:
+        # `from_input` takes its argument apart to the last text: not to be done anew for each use of an entry.
+        self._entries: dict[str, pulumi.Output[Any]] = {}
+        self._whole: pulumi.Output[dict[str, Any]] | None = None
+        if isinstance(given, dict):
+            self._entries = {key: pulumi.Output.from_input(value) for key, value in given.items()}
+        else:
+            self._whole = pulumi.Output.from_input(given)
+
+    def __getitem__(self, key: str) -> pulumi.Output[Any]:
+        if key not in self._entries and self._whole is not None:
+            self._entries[key] = pick(self._whole, key)
+        return self._entries[key]
+
+
+def pick(known_later: pulumi.Output[dict[str, Any]], key: str) -> pulumi.Output[Any]:
+    """One entry of a dict that is known later."""
+    return known_later.apply(lambda known: known[key])
 
 
 def after(value: pulumi.Output[str], made: Sequence[pulumi.Resource]) -> pulumi.Output[str]:

@@ -7,7 +7,7 @@ import pulumi
 from mailinfra.fleet import Fleet
 from mailinfra.plan import plan
 from mailinfra_components.dns import DnsZone, zone
-from mailinfra_components.known import KnownArgs, known_values, value_keys
+from mailinfra_components.known import Answers, KnownArgs, value_keys
 from mailinfra_components.options import received
 
 
@@ -65,13 +65,12 @@ class MailRecords(pulumi.ComponentResource):
         }
         if "ca" in args:
             known["ca"] = args["ca"]
+        answers = Answers(fleet_plan, known)
         self.of_name: dict[str, list[pulumi.Resource]] = {}
         for record in fleet_plan.records:
             if record.zone in zones:
                 self.of_name.setdefault(record.name, []).extend(
-                    zones[record.zone].add(
-                        record, known_values(fleet_plan, record, known), value_keys(fleet_plan, record)
-                    )
+                    zones[record.zone].add(record, answers.values(record), value_keys(fleet_plan, record))
                 )
         self.name_servers = pulumi.Output.all(**{domain: made.name_servers for domain, made in zones.items()})
         self.signers = pulumi.Output.all(**{domain: made.signers for domain, made in zones.items()})

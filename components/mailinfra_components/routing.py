@@ -12,8 +12,8 @@ from mailinfra.fleet import Fleet, SteeringProvider
 from mailinfra.plan import FleetPlan, plan
 from mailinfra.routing import CloudDnsSet, HealthProbe, Route53Set, SteeringPlan
 from mailinfra_components.dns import CloudDnsZone, Route53Zone
-from mailinfra_components.known import KnownArgs, known_values, value_keys
-from mailinfra_components.options import children, pick, received
+from mailinfra_components.known import Answers, KnownArgs, value_keys
+from mailinfra_components.options import Table, children, pick, received
 
 
 class MxRoutingArgs(TypedDict):
@@ -51,7 +51,7 @@ class MxRouting(pulumi.ComponentResource):
         if chosen is None:
             labels = ", ".join(item.label for item in fleet_plan.steering)
             raise ConfigError([Problem("label", repr(args["label"]), labels)])
-        addresses = pulumi.Output.from_input(args["addresses"])
+        addresses = Table(args["addresses"])
         dnssec = fleet_plan.fleet.dns.dnssec
         zone: Route53Zone | CloudDnsZone
         if chosen.provider is SteeringProvider.ROUTE53:
@@ -72,16 +72,17 @@ class MxRouting(pulumi.ComponentResource):
     def _static(
         self, fleet_plan: FleetPlan, chosen: SteeringPlan, zone: Route53Zone | CloudDnsZone, known: KnownArgs
     ) -> None:
+        answers = Answers(fleet_plan, known)
         for record in fleet_plan.records:
             if record.zone == chosen.zone:
-                zone.add(record, known_values(fleet_plan, record, known), value_keys(fleet_plan, record))
+                zone.add(record, answers.values(record), value_keys(fleet_plan, record))
 
     def _route53(
         self,
         name: str,
         chosen: SteeringPlan,
         zone: Route53Zone,
-        addresses: pulumi.Output[dict[str, dict[str, str]]],
+        addresses: Table,
     ) -> None:
         checks: dict[tuple[str, str], aws.route53.HealthCheck] = {
             (probe.host, probe.type): self._health_check(name, probe, addresses) for probe in chosen.probes
@@ -101,13 +102,11 @@ class MxRouting(pulumi.ComponentResource):
             )
             made.setdefault(item.name, []).append(record)
 
-    def _health_check(
-        self, name: str, probe: HealthProbe, addresses: pulumi.Output[dict[str, dict[str, str]]]
-    ) -> aws.route53.HealthCheck:
+    def _health_check(self, name: str, probe: HealthProbe, addresses: Table) -> aws.route53.HealthCheck:
         return aws.route53.HealthCheck(
             f"{name}-{probe.key}",
             type="TCP",
-            ip_address=pick(pick(addresses, probe.host), FAMILY[probe.type]),
+            ip_address=pick(addresses[probe.host], FAMILY[probe.type]),
             port=probe.port,
             request_interval=probe.interval_seconds,
             failure_threshold=probe.failures,
@@ -120,7 +119,7 @@ class MxRouting(pulumi.ComponentResource):
         name: str,
         chosen: SteeringPlan,
         zone: CloudDnsZone,
-        addresses: pulumi.Output[dict[str, dict[str, str]]],
+        addresses: Table,
     ) -> None:
         probe = chosen.clouddns_probe
         if probe is None:
@@ -157,7 +156,7 @@ def route53_answer(
     item: Route53Set,
     zone: Route53Zone,
     checks: Mapping[tuple[str, str], aws.route53.HealthCheck],
-    addresses: pulumi.Output[dict[str, dict[str, str]]],
+    addresses: Table,
 ) -> dict[str, Any]:
     """What a record set answers: a node's address while its health check passes, or another name of the zone."""
     if item.alias is not None:
@@ -166,7 +165,7 @@ def route53_answer(
     host = item.host or ""
     return {
         "ttl": item.ttl,
-        "records": [pick(pick(addresses, host), FAMILY[item.type])],
+        "records": [pick(addresses[host], FAMILY[item.type])],
         "health_check_id": checks[host, item.type].id,
     }
 
@@ -185,12 +184,12 @@ def route53_policy(item: Route53Set) -> dict[str, Any]:
 
 
 def clouddns_policy(
-    item: CloudDnsSet, check: pulumi.Output[str], addresses: pulumi.Output[dict[str, dict[str, str]]]
+    item: CloudDnsSet, check: pulumi.Output[str], addresses: Table
 ) -> gcp.dns.RecordSetRoutingPolicyArgs:
     """The routing policy of a Cloud DNS record set: geographic or weighted, with health-checked addresses."""
 
     def endpoints(hosts: tuple[str, ...]) -> list[pulumi.Output[str]]:
-        return [pick(pick(addresses, host), FAMILY[item.type]) for host in hosts]
+        return [pick(addresses[host], FAMILY[item.type]) for host in hosts]
 
     if item.kind == "geo":
         geos = [
