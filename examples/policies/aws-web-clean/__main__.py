@@ -306,5 +306,19 @@ aws.rds.Instance(
     backup_retention_period=14,
     tags=tags,
 )
+# CloudFront's standard logging, version 2: CloudWatch delivers it into the bucket of logs.
+source = aws.cloudwatch.LogDeliverySource(
+    "s3_distribution", name="website", log_type="ACCESS_LOGS", resource_arn=s3_distribution.arn
+)
+destination = aws.cloudwatch.LogDeliveryDestination(
+    "s3_distribution",
+    name="website",
+    delivery_destination_configuration={"destination_resource_arn": access.arn},
+)
+aws.cloudwatch.LogDelivery(
+    "s3_distribution",
+    delivery_source_name=source.name,
+    delivery_destination_arn=destination.arn,
+)
 
 pulumi.export("url", s3_distribution.domain_name)

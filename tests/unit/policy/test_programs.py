@@ -63,6 +63,7 @@ FOUND: dict[str, set[Place]] = {
         ("traces-access-log", "front_end", "accessLogs.bucket"),
         ("traces-access-log", "front_end", "accessLogs.enabled"),
         ("traces-access-log", "main", ""),
+        ("traces-access-log", "s3_distribution", "loggingConfig.bucket"),
         ("traces-audit-log", "default", ""),
     },
     "cloudflare-zone-clean": set(),
