@@ -111,6 +111,52 @@ def probe(
         raise typer.Exit(1)
 
 
+@app.command("cost")
+def cost(
+    stack: Annotated[
+        list[str] | None, typer.Option("--stack", help="A stack to estimate; several are put side by side.")
+    ] = None,
+    like: Annotated[
+        str, typer.Option("--like", help="Also each of them at this stack's size: a pilot light scaled up.")
+    ] = "",
+    project: Project = Path(),
+    form: Annotated[str, typer.Option("--format", help="text, json or csv.")] = "text",
+    items: Annotated[bool, typer.Option("--items", help="Print every item too.")] = False,
+    prices: Annotated[
+        Path | None, typer.Option("--prices", help="A file with prices of your own: see docs/cost.md.")
+    ] = None,
+    mailboxes: Annotated[
+        str, typer.Option("--mailboxes", help="Mailboxes in a stack; else as many as its volumes hold.")
+    ] = "",
+    mailbox_gib: Annotated[str, typer.Option("--mailbox-gib", help="GiB of mail in a mailbox.")] = "",
+    messages_per_day: Annotated[
+        str, typer.Option("--messages-per-day", help="Messages that a mailbox receives in a day.")
+    ] = "",
+    sends_per_day: Annotated[
+        str, typer.Option("--sends-per-day", help="Messages that a mailbox sends in a day.")
+    ] = "",
+    message_kib: Annotated[str, typer.Option("--message-kib", help="KiB of a message, on average.")] = "",
+    assume: Annotated[
+        list[str] | None, typer.Option("--assume", help="NAME=NUMBER: any other assumption of docs/cost.md.")
+    ] = None,
+) -> None:
+    """Estimate what stacks cost in a month: by region, by account, standing and by use."""
+    from mailinfra.cost.command import Request, run
+
+    usage = {
+        "mailboxes": mailboxes,
+        "mailbox_gib": mailbox_gib,
+        "messages_per_day": messages_per_day,
+        "sends_per_day": sends_per_day,
+        "message_kib": message_kib,
+    }
+    given = {name: text for name, text in usage.items() if text}
+    run(
+        Request(tuple(stack or ["prod"]), like, project, form, items, prices, given, tuple(assume or ())),
+        output(),
+    )
+
+
 @app.command("check")
 def check(
     stack: Annotated[str, typer.Option("--stack", help="The stack; the only one where there is one.")] = "",

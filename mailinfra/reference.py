@@ -4,6 +4,7 @@ import json
 import sys
 import typing
 from collections.abc import Iterator
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mailinfra.checks import CHECKS
+from mailinfra.cost import LEFT_OUT, Usage
 from mailinfra.directory import Group, User
 from mailinfra.fleet import Fleet
+from mailinfra.prices import AS_OF, PRICES
 from mailinfra.wording import describe_field
 
 FOLDER = Path("docs")
@@ -48,6 +51,31 @@ An entry with `targets` is a group, every other one a user. Everything wrong is 
 plain password is refused: the file holds a hash, or says where to ask for the password.
 """
 
+_COST_HEAD = """# What a fleet costs
+
+`mailinfra cost` estimates what a stack costs in a month, from its config alone: no account, no network. The page is
+made from the code (`python -m mailinfra.reference`); do not edit it.
+
+    mailinfra cost --stack prod                       # by region and by account
+    mailinfra cost --stack prod --items               # and every item
+    mailinfra cost --stack prod --stack dr --like prod
+    mailinfra cost --stack prod --mailboxes 5000 --messages-per-day 80 --assume fill=0.7
+    mailinfra cost --stack prod --format json         # or csv
+
+- *Standing* is what a stack costs when no mail comes: machines, disks, addresses, keys, zones, health checks, polling
+  and its logs. A pilot light costs this much. *By use* is what grows with mailboxes and messages: snapshots, vaults,
+  replicas, traffic, signatures, queries.
+- `--like prod` shows each other stack also at prod's size: zone by zone, prod's node groups (with their counts, sizes
+  and disks) are divided evenly among the stack's regions in the zone of the same name, egress only among those whose
+  cloud lets SMTP out. So each zone keeps its whole capacity. What finds no place is said.
+- Without `--mailboxes`, a stack has as many as its mail volumes hold. Mailboxes are spread over the regions by the
+  size of their mail volumes.
+- Logs and repositories are counted as when they are full: what is deleted after a time is kept for that time.
+- A region without a price is named, the item counts as 0, and every sum that it is part of says `+ ?` (JSON:
+  `"complete": false`). `--prices FILE` puts prices of your own over the table: `prices: {<SKU>: {<region>: <USD>}}`,
+  in YAML or JSON, `"*"` for every region.
+"""
+
 
 def pages() -> dict[str, str]:
     """Each page, Markdown, by its file name."""
@@ -57,7 +85,30 @@ def pages() -> dict[str, str]:
     return {
         "config.md": "\n".join([_HEAD, *fields, _TOGETHER, *rules, ""]),
         "users.md": "\n".join([_USERS_HEAD, *people]),
+        "cost.md": "\n".join([_COST_HEAD, *_cost()]),
     }
+
+
+def _cost() -> Iterator[str]:
+    yield _section("", Usage, "What is assumed")
+    yield "`--assume NAME=NUMBER` changes any of it.\n"
+    yield "## What is not counted\n"
+    yield "\n".join(f"- {text}" for text in LEFT_OUT)
+    yield "\n## The price table\n"
+    yield f"List prices on demand in USD, put together on {AS_OF}. `published`: a copy of the provider's own page or"
+    yield "price list, as of the day under `read`; `quoted`: what others say of it; `memory`: what the authors"
+    yield "remember, to be checked first. More on the sources in `mailinfra/prices.py`.\n"
+    yield "| SKU | for one | origin | read | to be asked | regions |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for sku in PRICES.values():
+        regions = ", ".join(f"{region} {_usd(usd)}" for region, usd in sku.usd.items()).replace("* ", "all: ")
+        read = sku.read.isoformat() if sku.read else ""
+        yield f"| `{sku.name}` | {sku.unit} | {sku.origin.value} | {read} | <{sku.page}> | {regions} |"
+    yield ""
+
+
+def _usd(amount: Decimal) -> str:
+    return f"{round(amount, 6).normalize():f}"
 
 
 def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
@@ -113,6 +164,8 @@ def _default(field: FieldInfo) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(value, Decimal):
+        return int(value) if value == int(value) else float(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value.value if isinstance(value, Enum) else value
