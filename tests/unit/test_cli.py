@@ -10,7 +10,15 @@ from mailinfra.sandbox.paths import BusyError
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["sandbox", "up"], ["sandbox", "down"], ["sandbox", "status"], ["probe"], ["directory", "publish"]],
+    [
+        [],
+        ["sandbox", "up"],
+        ["sandbox", "down"],
+        ["sandbox", "status"],
+        ["probe"],
+        ["directory", "publish"],
+        ["cost"],
+    ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
     done = CliRunner().invoke(cli.app, [*command, "--help"])
