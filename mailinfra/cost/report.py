@@ -84,11 +84,15 @@ def show(estimates: Sequence[Estimate], console: Console, *, items: bool = False
     if len(estimates) > 1:
         console.print(_side_by_side(estimates))
         console.print()
-    memory = sum((_of(found, Origin.MEMORY) for found in estimates), Decimal(0))
     everything = sum((found.sum.total for found in estimates), Decimal(0))
+    origins = ", ".join(
+        f"{_part(amount, everything)} {origin.value}"
+        for origin in Origin
+        if (amount := sum((_of(found, origin) for found in estimates), Decimal(0)))
+    )
     console.print(
-        f"USD a month ({HOURS} hours), list prices as of {AS_OF}; {_part(memory, everything)} of it by prices from "
-        "memory. Standing: also when no mail comes."
+        f"USD a month ({HOURS} hours), list prices as of {AS_OF} (where the numbers come from: {origins}; see "
+        "docs/cost.md). Standing: also when no mail comes."
     )
     console.print(f"Not counted: {escape('; '.join(LEFT_OUT))}.")
 

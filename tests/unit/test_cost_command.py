@@ -57,6 +57,12 @@ def test_the_text_says_each_region_each_account_and_the_total() -> None:
     assert AS_OF.isoformat() in text
     assert " ".join("; ".join(LEFT_OUT).split()) in " ".join(text.split())
     assert "side by side" not in text
+    shares = {
+        name: f"{part.total / found.sum.total:.0%} {name}"
+        for name, part in found.by(lambda item: item.origin).items()
+    }
+    assert set(shares) == {"published", "quoted", "memory"}
+    assert all(share in " ".join(text.split()) for share in shares.values())
 
 
 def test_stacks_stand_side_by_side_and_the_pilot_light_at_full_size_too() -> None:
