@@ -20,6 +20,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mailinfra import names, wording
+from mailinfra.backup.plan import copies, follower, mailbox_nodes
 from mailinfra.errors import ConfigError, Problem
 from mailinfra.fleet import DOMAIN, AttributeName, AttributeValue, Fleet, Model
 from mailinfra.placement import homes, place_users
@@ -231,7 +232,7 @@ def documents(
         if before is not None:
             moves.append(Move(user.address, before, after))
     zone_of = {region.region: region.zone for region in fleet.regions}
-    routes = _lines(_routes(directory, placed, zone_of))
+    routes = _lines(_routes(directory, placed, zone_of, _replicas(fleet)))
     accounts = {
         zone: _lines(
             _account(user, passwords[user.address])
@@ -268,13 +269,27 @@ def stored_hashes(accounts: bytes) -> dict[str, str]:
     return {item["user"]: item["password"] for item in map(json.loads, accounts.splitlines())}
 
 
+def _replicas(fleet: Fleet) -> dict[str, str]:
+    """The host of each mailbox node's replica, where there is one."""
+    found = {
+        host: follower(fleet, store, host)
+        for store in copies(fleet)
+        for host in mailbox_nodes(fleet, fleet.region(store.region))
+    }
+    return {host: replica for host, replica in found.items() if replica}
+
+
 def _routes(
-    directory: Directory, placed: Mapping[str, tuple[str, str]], zone_of: Mapping[str, str]
+    directory: Directory,
+    placed: Mapping[str, tuple[str, str]],
+    zone_of: Mapping[str, str],
+    replicas: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
     for user in directory.users:
         home, host = placed[user.address]
         where = {"home": home, "zone": zone_of[home], "mailbox_host": host}
-        yield {"address": user.address, "kind": "user", "user": user.address, **where}
+        followed = {"replica": replicas[host]} if host in replicas else {}
+        yield {"address": user.address, "kind": "user", "user": user.address, **where, **followed}
         for alias in user.aliases:
             yield {"address": alias, "kind": "alias", "targets": [user.address], **where}
     for group in directory.groups:

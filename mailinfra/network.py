@@ -194,6 +194,7 @@ _PORTS: dict[Role, tuple[FirewallRule, ...]] = {
     Role.POP3: (_tcp(995, "world", "POP3 over TLS"),),
     Role.MAILBOX: (
         _tcp(2525, "fleet", "Mail for this region's users, mTLS"),
+        _tcp(2527, "fleet", "Replicas of the users of other mailbox nodes, mTLS"),
         _tcp(993, "fleet", "IMAP from the fleet's proxies, mTLS"),
         _tcp(995, "fleet", "POP3 from the fleet's proxies, mTLS"),
     ),

@@ -157,6 +157,8 @@ class NodeFleet:
 
     def __init__(self, client: ControlClient, nodes: list[Place], users: dict[str, Place]) -> None:
         self.client, self.nodes, self.users = client, nodes, users
+        self.replicas: dict[str, str] = {}
+        """The hosts of mailbox nodes' replicas, by their own."""
         self.endpoint: str = client.call("aws.info")["endpoint"]
 
     def aws(self, service: str, region: str) -> Any:
@@ -237,6 +239,7 @@ class NodeFleet:
                 "home": node.spec.region,
                 "zone": node.spec.zone,
                 "mailbox_host": node.spec.hostname,
+                **({"replica": host} if (host := self.replicas.get(node.spec.hostname)) else {}),
             }
             for user, node in self.users.items()
         ]
@@ -297,7 +300,7 @@ class NodeFleet:
             Role.IMAP: (993,),
             Role.POP3: (995,),
             Role.EGRESS: (2526,),
-            Role.MAILBOX: (2525, 993, 995),
+            Role.MAILBOX: (2525, 2527, 993, 995),
         }
         fleet = tuple(f"{item.public}/32" for item in self.nodes)
         rules = tuple(

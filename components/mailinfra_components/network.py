@@ -13,7 +13,7 @@ WORLD = ("0.0.0.0/0", "::/0")
 """Every address of both families."""
 OUTBOUND = (("udp", 53), ("tcp", 53), ("tcp", 80), ("tcp", 443), ("udp", 123))
 """What every node may reach: name servers, package mirrors, the clouds' APIs, time."""
-MAIL_LINKS = (993, 995, 2525, 2526)
+MAIL_LINKS = (993, 995, 2525, 2526, 2527)
 """The ports on which fleet nodes reach one another."""
 
 

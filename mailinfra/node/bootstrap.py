@@ -164,6 +164,10 @@ def _files(spec: NodeSpec, context: dict[str, Any]) -> Iterator[tuple[File, str]
     if Role.SUBMISSION in roles:
         yield File("/etc/mailinfra/milter.json", _json(milter_config(spec))), "mailinfra-milter.service"
         yield unit("mailinfra-milter.service", "mailinfra-milter.service.j2")
+    if Role.MAILBOX in roles:
+        yield made("/etc/dovecot/mail.conf", "dovecot/mail.conf.j2", "dovecot.service")
+        yield unit("mailinfra-replica.service", "mailinfra-replica.service.j2")
+        yield unit("mailinfra-replicator.service", "mailinfra-replicator.service.j2")
     if roles & DOVECOT:
         yield made("/etc/dovecot/dovecot.conf", "dovecot/dovecot.conf.j2", "dovecot.service")
     if roles & POSTFIX:

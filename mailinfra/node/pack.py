@@ -19,6 +19,9 @@ PROGRAMS = (
     "mailinfra.node.agent.__main__",
     "mailinfra.node.agent.sts",
     "mailinfra.node.homeward",
+    "mailinfra.node.replica.gate",
+    "mailinfra.node.replica.link",
+    "mailinfra.node.replica.replicator",
 )
 """What runs on nodes, and what those load by name. All that they import of this package goes with them."""
 ROOT = Path(__file__).parents[2]

@@ -520,7 +520,8 @@ def test_a_new_certificate_is_taken_up_without_a_break(mail: Mail) -> None:
 
 
 FILES = (
-    "find /etc /usr/local /var/lib/mailinfra -xdev -type f ! -path '*/directory/*' ! -name '*.db' ! -name prng_exch"
+    "find /etc /usr/local /var/lib/mailinfra -xdev -type f ! -path '*/directory/*' ! -path '*/replica/*'"
+    " ! -name '*.db' ! -name prng_exch"
     " ! -path '/etc/machine-id' -printf '%p %m %u ' -exec sha256sum {} ';' | sort"
 )
 

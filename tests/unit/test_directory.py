@@ -202,7 +202,9 @@ def test_routes_are_everywhere_and_accounts_only_in_their_zone(directory: Direct
     assert len(made) == 8
     lines = [json.loads(line) for line in routes.pop().splitlines()]
     where = {"home": "eu-central-1", "zone": "eu", "mailbox_host": "store-1.eu-central-1.nodes.example.test"}
-    assert {"address": "anna@example.test", "kind": "user", "user": "anna@example.test", **where} in lines
+    # The other cloud's mailbox node of the zone follows.
+    followed = where | {"replica": "store-1.europe-west3.nodes.example.test"}
+    assert {"address": "anna@example.test", "kind": "user", "user": "anna@example.test", **followed} in lines
     assert {
         "address": "anna@second.test",
         "kind": "alias",

@@ -30,12 +30,14 @@ PASSWORD = re.compile(r"\{[A-Z0-9.-]+\}[!-9;-~]+")
 
 @dataclass(frozen=True)
 class Route:
-    """Where an address leads: to a mailbox, or (`targets`) to other addresses of the fleet."""
+    """Where an address leads: to a mailbox, or (`targets`) to other addresses of the fleet. `replica` is the host of
+    the node that follows the mailbox; empty where none does."""
 
     address: str
     targets: tuple[str, ...] = ()
     zone: str = ""
     host: str = ""
+    replica: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,11 @@ def _route(line: dict[str, Any]) -> tuple[str, Route]:
     user = _text(line, "user", ADDRESS)
     if user != address:
         return address, Route(address, targets=(user,))
-    zone = _text(line, "zone", re.compile(LABEL))
-    return address, Route(address, zone=zone, host=_text(line, "mailbox_host", HOST))
+    zone, host = _text(line, "zone", re.compile(LABEL)), _text(line, "mailbox_host", HOST)
+    replica = _text(line, "replica", HOST) if "replica" in line else ""
+    if replica == host:
+        raise ValueError(f"replica is {replica!r}, the mailbox host itself")
+    return address, Route(address, zone=zone, host=host, replica=replica)
 
 
 def _account(line: dict[str, Any]) -> tuple[str, Account]:
@@ -162,6 +167,23 @@ def _logins(
             yield f"{box.address}:::::::nopassword=y {forward}\n"
 
 
+def _follows(node: Node, box: Route) -> bool:
+    """Whether this node keeps the replica of a mailbox. Never one of another zone, whatever the directory says."""
+    return box.replica == node.hostname and box.zone == node.zone
+
+
+def replicas(node: Node, boxes: Iterable[Route]) -> dict[str, dict[str, str]]:
+    """What `mailinfra.node.replica.gate` reads: users at home here with their replica's host (`followed`), and users
+    whose replica is here with their home's host (`follows`)."""
+    found: dict[str, dict[str, str]] = {"followed": {}, "follows": {}}
+    for box in boxes:
+        if box.host == node.hostname and box.replica:
+            found["followed"][box.address] = box.replica
+        if _follows(node, box):
+            found["follows"][box.address] = box.host
+    return found
+
+
 def lookups(node: Node, found: dict[str, Route], known: dict[str, Account]) -> Iterator[tuple[str, bytes]]:
     """The files that Postfix, Dovecot and homeward read, for the roles of a node."""
     boxes = [route for route in found.values() if not route.targets]
@@ -189,6 +211,7 @@ def lookups(node: Node, found: dict[str, Route], known: dict[str, Account]) -> I
         verdicts = {True: "OK", False: "451 4.3.0 This mailbox lives on another server now"}
         yield "here.cdb", cdb.make((address, verdicts[value]) for address, value in here.items())
         quotas = {box.address: known[box.address].quota for box in boxes if box.address in known}
+        yield "replicas.json", json.dumps(replicas(node, boxes), sort_keys=True).encode()
         yield (
             "users",
             lines(
@@ -196,7 +219,7 @@ def lookups(node: Node, found: dict[str, Route], known: dict[str, Account]) -> I
                 + (f"userdb_quota_rule=*:bytes={quotas[box.address]}" if quotas.get(box.address) else "")
                 + "\n"
                 for box in boxes
-                if box.host == node.hostname
+                if box.host == node.hostname or _follows(node, box)
             ),
         )
     if "submission" in node.roles:
