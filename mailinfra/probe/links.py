@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from mailinfra.backup.plan import follower, mailbox_nodes
 from mailinfra.fleet import Role
+from mailinfra.placement import mailbox_host
 from mailinfra.plan import NodePlan
 from mailinfra.probe import mail
 from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, count, listed
@@ -35,6 +37,27 @@ def _targets(site: Site) -> list[dict[str, Any]]:
             else:
                 target["recipient"] = own[0].address
             found.append(target)
+    return found + _replicas(site)
+
+
+def _replicas(site: Site) -> list[dict[str, Any]]:
+    """Every mailbox node's replica, to be tried by that node: it lets nobody else in."""
+    fleet, found = site.plan.fleet, []
+    for store in site.plan.copies:
+        hosts = mailbox_nodes(fleet, fleet.region(store.region))
+        for person in site.people:
+            home = mailbox_host(person.address, hosts) if person.home == store.region else ""
+            if store.replica and home and home not in {target["source"] for target in found}:
+                host = follower(fleet, store, home)
+                found.append(
+                    {
+                        "host": host,
+                        "port": 2527,
+                        "region": store.replica,
+                        "user": person.address,
+                        "source": home,
+                    }
+                )
     return found
 
 
@@ -47,10 +70,12 @@ def _source(site: Site, region: str, number: int) -> NodePlan:
 
 
 def attempts(site: Site) -> list[dict[str, Any]]:
-    """Every kind of try at every port between nodes, each from a node of another region."""
+    """Every kind of try at every port between nodes, each from a node of another region that may use it."""
     by_source: dict[str, list[dict[str, Any]]] = {}
+    nodes = {node.fqdn: node for node in site.plan.nodes}
     for number, target in enumerate(_targets(site)):
-        source = site.machine(_source(site, target["region"], number))
+        node = nodes[target["source"]] if "source" in target else _source(site, target["region"], number)
+        source = site.machine(node)
         by_source.setdefault(source, []).append(target)
 
     def tries(item: tuple[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

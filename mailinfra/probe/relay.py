@@ -98,7 +98,7 @@ def inner_doors(site: Site) -> Iterable[Finding]:
     """What is only between nodes is closed to the world: egress and mailbox nodes answer no outside host."""
     doors = [
         (address, port)
-        for role, ports in ((Role.EGRESS, (25, 2526)), (Role.MAILBOX, (25, 2525)))
+        for role, ports in ((Role.EGRESS, (25, 2526)), (Role.MAILBOX, (25, 2525, 2527)))
         for node in site.nodes(role)
         if not {Role.MX, Role.SUBMISSION} & set(node.roles)
         for address in site.addresses(node.fqdn)

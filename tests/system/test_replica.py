@@ -264,3 +264,217 @@ def test_fifty_messages_take_seconds(stores: Stores, record_testsuite_property: 
     assert statistics.median(seconds) < 5
     assert seconds[47] < SECONDS
     assert len(stores.same("carl")) == 50
+
+
+def test_the_replica_takes_no_mail_and_no_login(stores: Stores) -> None:
+    lookups = "/var/lib/mailinfra/directory/current"
+    assert f"anna@{DOMAIN}" not in stores.fleet.shell(COPY, f"cat {lookups}/auth-imap {lookups}/auth-pop3")
+    assert "451 4.3.0" in stores.fleet.shell(COPY, f"postmap -q anna@{DOMAIN} cdb:{lookups}/here")
+    assert f"home:[{HOSTS[HOME]}]" in stores.fleet.shell(
+        COPY, f"postmap -q anna@{DOMAIN} cdb:{lookups}/transport"
+    )
+
+
+def test_only_the_home_may_sync_a_user(stores: Stores) -> None:
+    def ask(machine: str, line: str, tls: str = TLS, host: str = HOSTS[COPY]) -> str:
+        return stores.python(machine, ASK, host, 2527, tls, line)
+
+    anna, bob = f"CHECK anna@{DOMAIN}\n", f"CHECK bob@{DOMAIN}\n"
+    good = ask(HOME, anna)
+    assert good.startswith("TLSv1.3 OK ")
+    # A foreign zone's node, which has bob; the replica itself; a user whose replica is elsewhere, or of nobody.
+    for machine, line in (
+        (US, anna),
+        (US, bob),
+        (COPY, anna),
+        (HOME, bob),
+        (HOME, f"CHECK nobody@{DOMAIN}\n"),
+    ):
+        assert ask(machine, line).split(" ", 1)[1] == "NO not your user\n\n", (machine, line)
+    # The home keeps no replica of its own users, and the replica may not send them back.
+    assert "NO not your user" in ask(COPY, anna, host=HOSTS[HOME])
+    # With words that are none of ours, and with the memory of another run.
+    for line in (
+        f"SYNC anna@{DOMAIN}\n",
+        "SYNC ../../etc@x\n",
+        "GET / HTTP/1.1\r\n",
+        "\n",
+        "x" * 5000 + "\n",
+    ):
+        assert "NO " in ask(HOME, line), line
+    assert "NO another epoch" in ask(HOME, f"SYNC anna@{DOMAIN} {'0' * 32}\n")
+    # Without a certificate, and with one of nobody's.
+    stores.fleet.shell(
+        US,
+        "mkdir -p /tmp/stranger && cd /tmp/stranger && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256"
+        " -nodes -keyout key.pem -out cert.pem -days 3 -subj /CN=store-1"
+        f" -addext subjectAltName=DNS:{HOSTS[HOME]} 2>&1",
+    )
+    for tls in ("", "/tmp/stranger"):
+        # With TLS 1.3 a client hears of the server's refusal when it reads.
+        answer = ask(US, anna, tls)
+        assert answer.startswith("refused") or answer == "TLSv1.3 \n", (tls, answer)
+    old = ASK.replace("if tls:", "context.maximum_version = ssl.TLSVersion.TLSv1_2\nif tls:")
+    assert stores.python(HOME, old, HOSTS[COPY], 2527, TLS, anna).startswith("refused")
+    assert ask(HOME, anna) == good
+
+
+def test_inside_the_node_only_the_two_programs_speak(stores: Stores) -> None:
+    ask = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
+        " s.sendall(sys.argv[2].encode()); print(s.recv(1000))"
+    )
+
+    def inside(user: str, path: str, line: str) -> str:
+        command = [
+            "setpriv",
+            f"--reuid={user}",
+            "--clear-groups",
+            "--regid=nogroup",
+            "python3",
+            "-c",
+            ask,
+            path,
+            line,
+        ]
+        code, text = stores.fleet.run(HOME, *command)
+        assert code == 0, text
+        return text
+
+    gate, dsync = "/run/mailinfra-replica/gate", "/run/mailinfra-replicator/dsync"
+    for user in ("nobody", "postfix", "mailinfra", "root"):
+        assert "NO not for you" in inside(user, gate, "LIST none\n"), user
+    for user in ("nobody", "postfix", "vmail", "root"):
+        assert "NO not for you" in inside(user, dsync, f"CHECK anna@{DOMAIN}\n"), user
+    assert "USERS " in inside("vmail", gate, "LIST none\n")
+    assert "OK " in inside("mailinfra", dsync, f"CHECK anna@{DOMAIN}\n")
+    # What reads mail can read neither the key nor the directory, with its hashes.
+    for path in (f"{TLS}/key.pem", "/var/lib/mailinfra/directory/current/auth-imap"):
+        assert stores.fleet.run(
+            HOME, "setpriv", "--reuid=vmail", "--clear-groups", "--regid=vmail", "cat", path
+        )[0]
+
+
+def test_a_replica_that_was_away_catches_up(stores: Stores) -> None:
+    before, after = [fresh() for _ in range(5)], [fresh() for _ in range(5)]
+    stores.deliver("dora", *before)
+    assert len(stores.same("dora")) == 5
+    get = stores.fleet.client.call
+    boots = get("machines.get", id=COPY)["boots"]
+    get("machines.kill", id=COPY, dead_seconds=15)
+    stores.deliver("dora", *after)
+    stores.doveadm(HOME, "flags", "add", "-u", f"dora@{DOMAIN}", "\\Seen", "subject", before[0])
+    stores.doveadm(HOME, "expunge", "-u", f"dora@{DOMAIN}", "mailbox", "INBOX", "subject", before[1])
+    until(lambda: stores.status(HOME)["lag_seconds"] > 10, 60, "the lag does not grow")
+    told = stores.status(HOME)
+    assert told["pending"] == 1
+    assert HOSTS[COPY] in told["unreachable"]
+    until(lambda: get("machines.get", id=COPY)["boots"] > boots, 120, f"{COPY} does not come back")
+    get("machines.wait", id=COPY, states=["running"])
+    until(lambda: up(stores.fleet, COPY), 120, f"{COPY} is not ready")
+    found = stores.same("dora", 90)
+    assert sorted(subject for _, subject, _ in found.values()) == sorted({*before, *after} - {before[1]})
+    assert ("INBOX", before[0], "\\Seen") in found.values()
+    stores.settled(HOME)
+    assert stores.status(HOME)["lag_seconds"] == 0
+
+
+def test_a_replica_that_came_back_with_less_gets_it_again(stores: Stores) -> None:
+    """Its volume is put back to an earlier state while the home remembers a later one, or is empty."""
+    old, new, last = [fresh() for _ in range(3)], [fresh() for _ in range(3)], fresh()
+    box = f"/srv/mail/{DOMAIN}/emil"
+    stores.deliver("emil", *old)
+    stores.same("emil")
+    stores.fleet.shell(COPY, f"cp -a {box} /srv/mail/emil.old")
+    stores.deliver("emil", *new)
+    assert len(stores.same("emil")) == 6
+    for back in (f"mv /srv/mail/emil.old {box}", "true"):
+        stop, start = (f"systemctl {verb} mailinfra-replicator dovecot" for verb in ("stop", "start"))
+        stores.fleet.shell(COPY, f"{stop}; rm -rf {box}; {back}; {start}")
+        assert len(stores.same("emil", 60)) == 6
+    stores.deliver("emil", last)
+    assert sorted(s for _, s, _ in stores.same("emil").values()) == sorted([*old, *new, last])
+
+
+def test_after_a_take_over_and_back_nothing_is_lost_or_doubled(stores: Stores) -> None:
+    """Both sides get mail that the other has not: the home before it fails, the replica while it stands in."""
+    common, unsent, during = ([fresh() for _ in range(3)] for _ in range(3))
+    fred, gina = f"fred@{DOMAIN}", f"gina@{DOMAIN}"
+    stores.deliver("fred", *common)
+    stores.doveadm(HOME, "mailbox", "create", "-u", fred, "-s", "Work")
+    stores.same("fred")
+    # The home's last mail does not get out any more; gina's is the first that she has at all.
+    stores.fleet.shell(HOME, "systemctl stop mailinfra-replica")
+    stores.deliver("fred", *unsent)
+    stores.deliver("gina", unsent[0])
+    stores.publish(home=COPY, copy=HOME)
+    lookups = "/var/lib/mailinfra/directory/current"
+    until(
+        lambda: stores.fleet.run(COPY, "grep", "-q", gina, f"{lookups}/auth-imap")[0] == 0,
+        60,
+        "the replica does not stand in",
+    )
+    stores.deliver("fred", *during, machine=COPY)
+    stores.deliver("gina", during[0], machine=COPY)
+    stores.doveadm(COPY, "move", "-u", fred, "Work", "mailbox", "INBOX", "subject", common[0])
+    stores.doveadm(COPY, "expunge", "-u", fred, "mailbox", "INBOX", "subject", common[1])
+    stores.fleet.shell(HOME, "systemctl start mailinfra-replica")
+    stores.settled(COPY, 90)
+    found = stores.same("fred", 60)
+    assert sorted(subject for _, subject, _ in found.values()) == sorted(
+        {*common, *unsent, *during} - {common[1]}
+    )
+    assert ("Work", common[0], "") in found.values()
+    # Both INBOXes of gina's were made apart, which dsync by itself never merges.
+    assert sorted(subject for _, subject, _ in stores.same("gina", 60).values()) == sorted(
+        [unsent[0], during[0]]
+    )
+    # And back.
+    last = fresh()
+    stores.publish(home=HOME, copy=COPY)
+    until(
+        lambda: stores.fleet.run(HOME, "grep", "-q", gina, f"{lookups}/auth-imap")[0] == 0,
+        60,
+        "the home is not home",
+    )
+    stores.deliver("fred", last)
+    stores.settled(HOME, 90)
+    assert len(stores.same("fred", 60)) == 9
+    assert last in {subject for _, subject, _ in stores.mails(COPY, "fred").values()}
+
+
+def test_a_new_certificate_is_taken_up(stores: Stores) -> None:
+    served = "openssl s_client -connect 127.0.0.1:2527 </dev/null 2>/dev/null | openssl x509 -noout -serial || true"
+    before = stores.fleet.shell(COPY, served)
+    assert before.startswith("serial=")
+    stores.fleet.shell(COPY, f"rm {TLS}/cert.pem {TLS}/key.pem; systemctl restart mailinfra-agent")
+    until(
+        lambda: stores.fleet.shell(COPY, served) not in ("", before),
+        90,
+        "the old certificate is still served",
+    )
+    mark = fresh()
+    stores.deliver("hans", mark)
+    assert [subject for _, subject, _ in stores.same("hans").values()] == [mark]
+
+
+def test_nobody_reads_another_zones_mail(stores: Stores) -> None:
+    """All that was delivered lies on the two machines of its zone; the third has none of it."""
+    mark = fresh()
+    stores.deliver("hans", mark)
+    stores.same("hans")
+    stores.settled(HOME)
+    messages = r"find /srv/mail \( -path '*/new/*' -o -path '*/cur/*' \) -type f -exec grep -lF"
+    count = {machine: stores.fleet.shell(machine, f"{messages} {mark} {{}} + | wc -l") for machine in HOSTS}
+    assert {machine: int(number) for machine, number in count.items()} == {HOME: 1, COPY: 1, US: 0}
+    # Neither in an index or a journal, or anywhere.
+    everywhere = f"grep -rlF {mark} /srv /var /etc /tmp | wc -l; journalctl | grep -cF {mark} || true"
+    assert stores.fleet.shell(US, everywhere).split() == ["0", "0"]
+
+
+def test_the_units_are_up_and_none_has_failed(stores: Stores) -> None:
+    for node in stores.fleet.nodes:
+        assert stores.fleet.shell(node.id, "systemctl --failed --no-legend") == ""
+        for unit in ("mailinfra-replica", "mailinfra-replicator"):
+            text = stores.fleet.shell(node.id, f"journalctl -o cat -u {unit}")
+            assert "Traceback" not in text, text

@@ -155,9 +155,9 @@ def test_the_smallest_network_holds_a_small_region() -> None:
         ([Role.MX], {25, 443}, set()),
         ([Role.SUBMISSION], {465, 587}, set()),
         ([Role.EGRESS], set(), {2526}),
-        ([Role.MAILBOX], set(), {2525, 993, 995}),
-        ([Role.IMAP, Role.MAILBOX], {993}, {2525, 995}),
-        ([Role.MAILBOX, Role.IMAP], {993}, {2525, 995}),
+        ([Role.MAILBOX], set(), {2525, 2527, 993, 995}),
+        ([Role.IMAP, Role.MAILBOX], {993}, {2525, 2527, 995}),
+        ([Role.MAILBOX, Role.IMAP], {993}, {2525, 2527, 995}),
     ],
 )
 def test_ports_by_role(roles: list[Role], world: set[int], fleet: set[int]) -> None:

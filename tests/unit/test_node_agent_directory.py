@@ -30,6 +30,10 @@ def user(name: str, zone: str = "eu", host: str = STORE) -> dict[str, Any]:
     }
 
 
+def followed(name: str, replica: str, **changes: Any) -> dict[str, Any]:
+    return {**user(name), "replica": replica, **changes}
+
+
 def alias(name: str, *targets: str) -> dict[str, Any]:
     return {
         "address": f"{name}@example.test",
@@ -325,3 +329,54 @@ def test_no_directory_yet(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         copy.directory.step()
     assert not copy.current.exists()
+
+
+WEST = "store-1.eu-west-1.nodes.example.test"
+FOLLOWED = (
+    followed("anna", WEST),
+    followed("carl", WEST),
+    user("dora"),
+    followed("emil", STORE, mailbox_host=WEST),
+    followed("bob", WEST, zone="us", mailbox_host=US),
+)
+
+
+def replicated(folder: Path, hostname: str) -> dict[str, bytes]:
+    node = Node(**{**vars(agent_node(folder, ("mailbox",))), "hostname": hostname})
+    known = accounts(lines(account("anna", quota_bytes=1000), account("carl"), account("emil")))
+    return dict(lookups(node, routes(lines(*FOLLOWED)), known))
+
+
+def test_a_home_and_a_replica_learn_of_each_other(tmp_path: Path) -> None:
+    at = {name: f"{name}@example.test" for name in ("anna", "bob", "carl", "dora", "emil")}
+    home = json.loads(replicated(tmp_path, STORE)["replicas.json"])
+    assert home == {"followed": {at["anna"]: WEST, at["carl"]: WEST}, "follows": {at["emil"]: WEST}}
+    copy = json.loads(replicated(tmp_path, WEST)["replicas.json"])
+    # bob's mail is of another zone, so it may not lie here, whatever the directory says.
+    assert copy == {"followed": {at["emil"]: STORE}, "follows": {at["anna"]: STORE, at["carl"]: STORE}}
+    # It is the home that looks for the replica, and it is the replica's zone that is looked at there.
+    assert json.loads(replicated(tmp_path, US)["replicas.json"]) == {
+        "followed": {at["bob"]: WEST},
+        "follows": {},
+    }
+
+
+def test_a_replica_has_the_mailbox_and_neither_its_mail_nor_its_logins(tmp_path: Path) -> None:
+    files = replicated(tmp_path, WEST)
+    users = files["users"].decode().splitlines()
+    assert users == [
+        "anna@example.test:::::::userdb_quota_rule=*:bytes=1000",
+        "carl@example.test:::::::",
+        "emil@example.test:::::::",
+    ]
+    assert cdb.get(files["here.cdb"], "emil@example.test") == "OK"
+    for name in ("anna", "carl", "bob"):
+        assert str(cdb.get(files["here.cdb"], f"{name}@example.test")).startswith("451 ")
+    assert cdb.get(files["transport.cdb"], "anna@example.test") == f"home:[{STORE}]:2525"
+    assert [line.split(":")[0] for line in files["auth-imap"].decode().splitlines()] == ["emil@example.test"]
+
+
+@pytest.mark.parametrize("replica", ["", None, 1, "Store-1", STORE, "a b", "-x.test", [WEST]])
+def test_a_wrong_replica_is_refused(replica: Any) -> None:
+    with pytest.raises(ValueError, match=r"routes\.jsonl:1: replica is"):
+        routes(lines(followed("anna", replica)))

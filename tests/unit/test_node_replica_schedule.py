@@ -1,6 +1,7 @@
 """What is synced next."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_nothing_is_tried_while_the_peer_is_away_and_all_of_it_when_it_is_back()
     assert told["last_error"] == f"{HOST}: unreachable: no route"
     asked = [at for at in range(10, 400) if schedule.to_ask(at) and not schedule.missed(HOST, "x", at)]
     assert asked[:5] == [11, 13, 17, 25, 41]
-    assert {b - a for a, b in zip(asked[6:], asked[7:], strict=False)} == {60}  # and never longer
+    assert {b - a for a, b in pairwise(asked[6:])} == {60}  # and never longer
     schedule.reached(HOST, ONE, 500, 10)
     job = schedule.next(500)
     assert job and (job.user, job.state) == ("a", "state-a")

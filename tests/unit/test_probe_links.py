@@ -30,12 +30,18 @@ REFUSALS = {"tls12": links.tls12, "no-certificate": links.no_certificate, "wrong
 def test_every_inner_port_of_every_node_is_tried_from_another_region() -> None:
     fleet = made()
     (finding,) = links.accepted(fleet.site())
-    assert (finding.ok, finding.measured) == (True, 10)
+    assert (finding.ok, finding.measured) == (True, 14)
     targets = [(machine, target) for machine, _, told in fleet.asked for target in told["targets"]]
-    assert sorted({target["port"] for _, target in targets}) == [993, 2525, 2526]
+    assert sorted({target["port"] for _, target in targets}) == [993, 2525, 2526, 2527]
     site = fleet.site()
     regions = {site.machine(node): node.region for node in site.plan.nodes}
     assert all(regions[machine] != target["region"] for machine, target in targets)
+    # A replica is tried by the user's own home, for it lets nobody else in.
+    homes = {person.address: person.home for person in site.people}
+    replicas = [(machine, target) for machine, target in targets if target["port"] == 2527]
+    assert len(replicas) == 4
+    assert all(regions[machine] == homes[target["user"]] for machine, target in replicas)
+    assert all(site.zone(target["region"]) == site.zone(regions[machine]) for machine, target in replicas)
 
 
 @pytest.mark.parametrize("kind", REFUSALS)

@@ -360,6 +360,22 @@ def test_a_strict_server_accepts_only_the_right_credentials_and_a_lax_one_is_fou
         assert found["right"]["tls"] == "TLSv1.3"
 
 
+@pytest.mark.parametrize(
+    ("answer", "outcome"), [(b"OK 12\n", "accepted"), (b"NO not your user\n", "refused"), (b"", "refused")]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_replica_accepts_who_is_told_yes(tls: Path, answer: bytes, outcome: str) -> None:
+    async def replica(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readline() in (b"CHECK a@example.test\n", b"")
+        writer.write(answer)
+        writer.close()
+
+    with serving(replica, server_context(tls, True)) as port:
+        target = {"host": "localhost", "port": port, "user": "a@example.test"}
+        found = links.main({"tls": str(tls), "targets": [target]})
+    assert {item["kind"]: item["outcome"] for item in found}["right"] == outcome
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_door_behind_which_nobody_is_refuses_nothing(tls: Path) -> None:
     with socket.socket() as closed:

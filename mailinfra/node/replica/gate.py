@@ -110,7 +110,7 @@ class Gate:
             if version != self.known.version:
                 data = json.loads(path.read_bytes())
                 self.known = Replicas(version, data["followed"], data["follows"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s: %s", path, error)
             raise RefusedError("no directory") from None
         return self.known
@@ -130,21 +130,21 @@ class Gate:
         """A session of another node: to the local replicator, if it may."""
         peer = names(writer.get_extra_info("peercert"))
 
-        async def serve() -> None:
-            wanted = request(await line_of(reader))
+        async def serve(line: bytes) -> None:
+            wanted = request(line)
             may_sync(self.replicas(), peer, wanted.user)
             dialled = asyncio.open_unix_connection(str(self.settings.dsync), limit=PIECE_BYTES)
             await self.passed(wanted, reader, writer, dialled)
 
-        await self.session(min(peer, default="?"), writer, serve)
+        await self.session(min(peer, default="?"), reader, writer, serve)
 
     async def from_inside(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A session of the local replicator: the list of its users, or one user's replica."""
 
-        async def serve() -> None:
+        async def serve(line: bytes) -> None:
             if caller(writer.get_extra_info("socket")) != self.settings.client:
                 raise RefusedError("not for you")
-            line, replicas = await line_of(reader), self.replicas()
+            replicas = self.replicas()
             if line.startswith(b"LIST"):
                 writer.write(listed(replicas, line))
                 await writer.drain()
@@ -158,17 +158,23 @@ class Gate:
             )
             await self.passed(wanted, reader, writer, dialled)
 
-        await self.session("", writer, serve)
+        await self.session("", reader, writer, serve)
 
     async def session(
-        self, peer: str, writer: asyncio.StreamWriter, serve: Callable[[], Awaitable[None]]
+        self,
+        peer: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        serve: Callable[[bytes], Awaitable[None]],
     ) -> None:
         """Count a session of a peer (empty: the replicator), and say no to whatever is wrong with it."""
         self.sessions[peer] = self.sessions.get(peer, 0) + 1
         try:
+            # Read in any case: where something is left unread, the kernel throws the answer away with it.
+            line = await line_of(reader)
             if self.sessions[peer] > MOST_OF_ONE or sum(self.sessions.values()) > MOST:
                 raise RefusedError("busy")
-            await serve()
+            await serve(line)
         except RefusedError as error:
             if peer:
                 log.warning("%s refused: %s", peer, error)

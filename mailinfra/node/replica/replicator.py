@@ -244,9 +244,9 @@ class Replicator:
         try:
             out, err = await asyncio.wait_for(process.communicate(), JOB_SECONDS)
         except TimeoutError:
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
             return 124, "", f"not done in {JOB_SECONDS:g} s"
+        finally:
+            await _ended(process)
         state = out.decode("ascii", "replace").strip()
         complaint = err[-ERROR_BYTES:].decode(errors="replace").strip()
         return process.returncode or 0, state if STATE.fullmatch(state) else "", complaint
@@ -272,9 +272,10 @@ class Replicator:
         loop = asyncio.get_running_loop()
         with link:
             try:
+                line = await asyncio.wait_for(_line(link), LINE_SECONDS)
                 if caller(link) != self.settings.peer:
                     raise RefusedError("not for you")
-                wanted = request(await asyncio.wait_for(_line(link), LINE_SECONDS))
+                wanted = request(line)
                 if wanted.verb == "SYNC" and wanted.epoch != self.epoch:
                     raise RefusedError("another epoch")
                 if self.counts["serving"] >= SERVERS:
@@ -282,6 +283,7 @@ class Replicator:
                 await loop.sock_sendall(link, f"OK {self.epoch}\n".encode())
                 if wanted.verb == "CHECK":
                     return
+                link.setblocking(True)  # as a program expects of its standard input
                 process = await asyncio.create_subprocess_exec(
                     *self.settings.doveadm,
                     "dsync-server",
@@ -292,6 +294,7 @@ class Replicator:
                     stdin=link.fileno(),
                     stdout=link.fileno(),
                     env={"PATH": os.defpath},
+                    start_new_session=True,
                 )
             except RefusedError as error:
                 log.warning("refused: %s", error)
@@ -305,6 +308,7 @@ class Replicator:
             code = await process.wait()
         finally:
             self.counts["serving"] -= 1
+            await _ended(process)
         if code:
             log.warning("%s: dsync-server ended with exit code %d", wanted.user, code)
 
@@ -329,7 +333,19 @@ class Replicator:
             self.working,
             self.telling,
         )
-        await asyncio.gather(*(part() for part in parts))
+        try:
+            await asyncio.gather(*(part() for part in parts))
+        finally:
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """See to it that a process, with those that it began, has ended."""
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 async def _line(link: socket.socket) -> bytes:

@@ -93,6 +93,21 @@ def imap(link: ssl.SSLSocket, told: dict[str, Any]) -> str:
     return "the connection was closed"
 
 
+def replica(link: ssl.SSLSocket, told: dict[str, Any]) -> str:
+    """Ask as a user's home whether the mailbox's replica is here; what refused it, empty when nothing did."""
+    link.sendall(b"CHECK %b\n" % told["user"].encode())
+    with link.makefile("rb") as replies:
+        line: str = replies.readline().decode("ascii", "replace").strip()
+    return "" if line.startswith("OK ") else line or "the connection was closed"
+
+
+def talk(link: ssl.SSLSocket, told: dict[str, Any]) -> str:
+    """Say what a target's port understands; what refused it, empty when nothing did."""
+    if "recipient" in told:
+        return smtp(link, told)
+    return imap(link, told) if "password" in told else replica(link, told)
+
+
 def attempt(told: dict[str, Any], kind: str, made: ssl.SSLContext) -> dict[str, Any]:
     """One try. `outcome` is `accepted`, `refused`, or `unreachable` (nobody listens, which proves nothing)."""
     found = {"host": told["host"], "port": told["port"], "kind": kind, "tls": "", "cipher": "", "why": ""}
@@ -103,7 +118,7 @@ def attempt(told: dict[str, Any], kind: str, made: ssl.SSLContext) -> dict[str, 
     try:
         with plain, made.wrap_socket(plain, server_hostname=told["host"]) as link:
             found["tls"], found["cipher"] = str(link.version()), str((link.cipher() or ("",))[0])
-            found["why"] = (imap if told["port"] == 993 else smtp)(link, told)
+            found["why"] = talk(link, told)
     except TimeoutError as error:
         return {**found, "outcome": "unreachable", "why": str(error)}
     except OSError as error:
@@ -112,7 +127,8 @@ def attempt(told: dict[str, Any], kind: str, made: ssl.SSLContext) -> dict[str, 
 
 
 def main(told: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every kind of try at each of `targets`: `host`, `port`, and a `recipient`, or a `user` with `password`."""
+    """Every kind of try at each of `targets`: `host`, `port`, and a `recipient`, or a `user`, for IMAP with
+    `password`."""
     tls = Path(told["tls"])
     # /run is memory: the impostor's key touches no disk.
     with tempfile.TemporaryDirectory(dir="/run") as folder:
