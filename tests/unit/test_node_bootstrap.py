@@ -224,3 +224,35 @@ def test_tls_floors_are_the_specs() -> None:
     assert "\nsmtpd_tls_protocols = >=TLSv1.3\n" in written["/etc/postfix/main.cf"]
     assert written["/etc/postfix/master.cf"].count("smtpd_tls_mandatory_protocols=>=TLSv1.2") == 2
     assert "\nssl_min_protocol = TLSv1.2\n" in written["/etc/dovecot/dovecot.conf"]
+
+
+@pytest.mark.parametrize("roles", COMBINATIONS)
+def test_what_reads_mail_has_no_key_and_what_has_the_key_reads_no_mail(
+    roles: tuple[Role, ...], scripts: dict[tuple[Cloud, tuple[Role, ...]], str]
+) -> None:
+    written = files(scripts[Cloud.AWS, roles])
+    units = {name: f"/etc/systemd/system/mailinfra-{name}.service" for name in ("replica", "replicator")}
+    mine = ("/etc/dovecot/mail.conf", *units.values())
+    assert {path in written for path in mine} == {Role.MAILBOX in roles}
+    if Role.MAILBOX not in roles:
+        return
+    gate, replicator = (written[path] for path in units.values())
+    assert "\nUser=mailinfra\n" in gate and "/srv/mail" not in gate
+    assert "\nUser=vmail\n" in replicator and "LoadCredential" not in replicator
+    for unit in (gate, replicator):
+        assert "\nCapabilityBoundingSet=\n" in unit
+        assert "\nProtectSystem=strict\n" in unit
+        assert "SupplementaryGroups" not in unit and "Group=" not in unit
+    # doveadm as vmail cannot read the key, and ends where its configuration names one.
+    assert "ssl" not in written["/etc/dovecot/mail.conf"]
+    main = written["/etc/dovecot/dovecot.conf"]
+    assert main.count("!include mail.conf\n") == 1
+    # Dovecot takes a block's own setting for the later one only where the general one comes before.
+    assert main.index("!include mail.conf\n") < main.index("\nprotocol imap {")
+
+
+@pytest.mark.parametrize("device", ["/dev/sdf", ""])
+def test_no_replica_is_written_below_the_place_of_its_volume(device: str) -> None:
+    script = render(replace(node_spec(["mailbox"]), data_device=device))
+    unit = files(script)["/etc/systemd/system/mailinfra-replicator.service"]
+    assert ("ConditionPathIsMountPoint=/srv/mail\n" in unit) is bool(device)

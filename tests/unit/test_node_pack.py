@@ -22,6 +22,7 @@ def test_every_module_is_complete_and_needs_only_what_a_node_has() -> None:
     sources: dict[str, str] = json.loads(software().text)
     modules = {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in sources}
     assert {"mailinfra.node.agent.__main__", "mailinfra.node.homeward", "mailinfra.dkim.milter"} <= modules
+    assert {f"mailinfra.node.replica.{name}" for name in ("gate", "link", "replicator")} <= modules
     for path, source in sources.items():
         for node in ast.walk(ast.parse(source)):
             names = [item.name for item in node.names] if isinstance(node, ast.Import) else []

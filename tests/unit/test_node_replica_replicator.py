@@ -37,7 +37,7 @@ if command == "dsync-server":
     log(["dsync-server", *rest])
 else:
     at = rest.index("-s") + 2
-    link = subprocess.Popen([*rest[at:], "dsync-server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    link = subprocess.Popen([*rest[at + 1:], "dsync-server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     threading.Thread(target=lambda: (link.stdin.write(b"x" * size), link.stdin.flush()), daemon=True).start()
     out = link.stdout.read(size)
     try:
@@ -289,5 +289,5 @@ def test_the_command_line() -> None:
             "-1",
         ),
         *("-u", ANNA, "-l", "30", "-T", "120", "-s", "AB=="),
-        *(*link, "/run/mailinfra-replica/gate", ANNA, "0" * 32),
+        *("--", *link, "/run/mailinfra-replica/gate", ANNA, "0" * 32),
     ]

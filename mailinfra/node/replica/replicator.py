@@ -225,7 +225,7 @@ class Replicator:
         flags = ["-1"] if job.one_way else []
         flags += ["-u", job.user, "-l", str(LOCK_SECONDS), "-T", str(STALL_SECONDS), "-s", job.state]
         link = [*self.settings.link, str(self.settings.gate), job.user, job.epoch]
-        return [*self.settings.doveadm, "sync", *flags, *link]
+        return [*self.settings.doveadm, "sync", *flags, "--", *link]
 
     async def run(self, job: Job) -> tuple[int, str, str]:
         """Run dsync: its exit code, its new state, and its complaints."""
