@@ -42,7 +42,8 @@ def _targets(site: Site) -> list[dict[str, Any]]:
 
 def _replicas(site: Site) -> list[dict[str, Any]]:
     """Every mailbox node's replica, to be tried by that node: it lets nobody else in."""
-    fleet, found = site.plan.fleet, []
+    fleet = site.plan.fleet
+    found: list[dict[str, Any]] = []
     for store in site.plan.copies:
         hosts = mailbox_nodes(fleet, fleet.region(store.region))
         for person in site.people:
