@@ -17,6 +17,7 @@ from mailinfra.node.replica.gate import Gate, doorkeeper, listen, opened
 from mailinfra.node.replica.replicator import Replicator, Settings
 from mailinfra.node.replica.schedule import Job
 from mailinfra.node.replica.watch import maildir
+from mailinfra.node.replica.wire import STRANGER
 from tests.node_helpers import Authority
 from tests.unit.test_node_replica_gate import ANNA, COPY, HOME, equip
 from tests.unit.test_node_replica_watch import box, deliver
@@ -291,3 +292,38 @@ def test_the_command_line() -> None:
         *("-u", ANNA, "-l", "30", "-T", "120", "-s", "AB=="),
         *("--", *link, "/run/mailinfra-replica/gate", ANNA, "0" * 32),
     ]
+
+
+def test_a_user_of_whom_the_replica_has_not_heard_yet_holds_up_nobody(tmp_path: Path) -> None:
+    async def play(two: Two) -> None:
+        path = two.gates["home"].settings.replicas
+        fresh = {f"new{number}@example.test": COPY for number in range(3)}
+        path.write_text(json.dumps({"followed": {**fresh, ANNA: COPY}, "follows": {}}))
+        two.begin("copy")
+        two.begin("home")
+        await soon(lambda: two.home.settings.status.exists() and two.status()["unchecked"] == 3)
+        assert {sync[2] for sync in two.syncs() if sync[-1] == 0} == {ANNA}
+        await soon(lambda: two.status()["failing"] == 3)
+        # Then it has.
+        copy = two.gates["copy"].settings.replicas
+        copy.with_suffix(".new").write_text(
+            json.dumps({"followed": {}, "follows": dict.fromkeys((*fresh, ANNA), HOME)})
+        )
+        copy.with_suffix(".new").replace(copy)
+        await soon(lambda: not two.status()["unchecked"] and not two.status()["failing"], 40)
+
+    run(tmp_path, play)
+
+
+def test_a_replica_that_knows_none_of_the_users_is_not_reached(tmp_path: Path) -> None:
+    async def play(two: Two) -> None:
+        path = two.gates["copy"].settings.replicas
+        path.write_text(json.dumps({"followed": {}, "follows": {}}))
+        two.begin("copy")
+        two.begin("home")
+        await soon(
+            lambda: two.home.settings.status.exists() and two.status()["unreachable"] == {COPY: STRANGER}
+        )
+        assert two.syncs() == []
+
+    run(tmp_path, play)

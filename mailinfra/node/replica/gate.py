@@ -22,6 +22,7 @@ from mailinfra.node.homeward import fleet_context
 from mailinfra.node.replica.wire import (
     LINE_BYTES,
     PORT,
+    STRANGER,
     RefusedError,
     Request,
     caller,
@@ -87,8 +88,7 @@ def may_sync(replicas: Replicas, peer: set[str], user: str) -> None:
     """Raise `RefusedError` unless this node is the user's replica and the peer the user's home."""
     home = replicas.follows.get(user)
     if home is None or home not in peer:
-        # The same words for both: a stranger learns nothing of who is here.
-        raise RefusedError("not your user")
+        raise RefusedError(STRANGER)
 
 
 @dataclass
@@ -110,6 +110,8 @@ class Gate:
             if version != self.known.version:
                 data = json.loads(path.read_bytes())
                 self.known = Replicas(version, data["followed"], data["follows"])
+        except FileNotFoundError:  # a node that is just being set up
+            raise RefusedError("no directory") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s: %s", path, error)
             raise RefusedError("no directory") from None
@@ -258,7 +260,7 @@ async def listen(gate: Gate) -> asyncio.Server:
 async def doorkeeper(gate: Gate, door: socket.socket) -> None:
     """Serve other nodes on a listening socket, with the certificate of the moment; sessions outlive it."""
     serving: asyncio.Server | None = None
-    stamp = ""
+    stamp = told = ""
     try:
         while True:
             try:
@@ -277,7 +279,9 @@ async def doorkeeper(gate: Gate, door: socket.socket) -> None:
                     serving, stamp = server, fresh
                     log.info("listening")
             except OSError as error:  # no certificate yet, or half a change of one
-                log.info("waiting for a certificate: %s", error)
+                if told != str(error):
+                    told = str(error)
+                    log.info("waiting for a certificate: %s", told)
             await asyncio.sleep(LOOK_SECONDS if stamp else 1.0)
     finally:
         if serving:

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import pwd
+import random
 import re
 import secrets
 import signal
@@ -30,6 +31,7 @@ from mailinfra.node.replica.schedule import Job, Schedule
 from mailinfra.node.replica.wire import (
     LINE_BYTES,
     LINE_SECONDS,
+    STRANGER,
     RefusedError,
     Request,
     answered,
@@ -54,6 +56,8 @@ SLICE = 200
 """Maildirs that are looked at before others get their turn."""
 ASK_SECONDS = 10.0
 """Between two questions to a peer, and to the gate for the users."""
+ASK_USERS = 5
+"""In how many users' names a peer is asked."""
 STATUS_SECONDS = 2.0
 JOB_SECONDS = 6 * 3600.0
 """The longest sync: the first one of a very large mailbox."""
@@ -161,33 +165,49 @@ class Replicator:
         log.info("%d users are followed", len(followed))
 
     async def check(self, host: str) -> None:
-        """Ask a peer, in the name of one of its users, whether it is there, and for its epoch."""
-        user = next((user for user, box in self.schedule.boxes.items() if box.host == host), "")
+        """Ask a peer whether it is there, and for its epoch."""
         try:
-            first, _ = await self.ask(Request("CHECK", user).line())
-            epoch = answered(first)
+            epoch = await self.epoch_of(host)
         except RefusedError as error:
-            if self.schedule.peers[host].error != str(error):
+            if (peer := self.schedule.peers.get(host)) and peer.error != str(error):
                 log.warning("%s: %s", host, error)
             self.schedule.missed(host, str(error), time.time())
         else:
             self.schedule.reached(host, epoch, time.time(), ASK_SECONDS)
         self.wake.set()
 
+    async def epoch_of(self, host: str) -> str:
+        """A peer's epoch. It is asked in the name of one user, and of others where it has not heard of that one yet:
+        two directories are never quite of the same moment."""
+        users = [user for user, box in self.schedule.boxes.items() if box.host == host]
+        refused = RefusedError("no users")
+        for user in random.sample(users, min(ASK_USERS, len(users))):
+            first, _ = await self.ask(Request("CHECK", user).line())
+            try:
+                return answered(first)
+            except RefusedError as error:
+                refused = error
+                if str(error) != STRANGER:
+                    break
+        raise refused
+
     # Syncs of our own users.
 
     async def working(self) -> None:
         """Begin what is to be done, as soon as it is."""
         asking: dict[str, asyncio.Task[None]] = {}
-        listed = 0.0
+        listed, told = 0.0, ""
         while True:
             now = time.time()
             if now - listed > ASK_SECONDS:
                 listed = now
                 try:
                     await self.learn()
+                    told = ""
                 except (RefusedError, ValueError) as error:
-                    log.warning("users: %s", error)
+                    if told != str(error):
+                        told = str(error)
+                        log.warning("users: %s", told)
                     listed = now - ASK_SECONDS + 2
             for host in self.schedule.to_ask(now):
                 if host not in asking or asking[host].done():

@@ -15,6 +15,9 @@ LINE_SECONDS = 10.0
 """How long a line may take to come."""
 EPOCH = re.compile(r"[0-9a-f]{32}")
 ANSWER = re.compile(rb"(OK [0-9a-f]{32}|NO [a-z0-9 :.-]{1,200})\n")
+STRANGER = "not your user"
+"""The reason where a peer is not the home of a user whose replica is there, in the same words whichever it is: a
+stranger learns nothing of who is where."""
 _CREDENTIALS = struct.Struct("3i")
 
 
