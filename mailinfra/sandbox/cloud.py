@@ -42,6 +42,7 @@ SERVICES = {
     "debian": "mailinfra.sandbox.debian",
     "aws": "mailinfra.sandbox.aws.service",
     "gcp": "mailinfra.sandbox.gcp.service",
+    "schedules": "mailinfra.sandbox.schedules",
 }
 """The parts of the cloud, in the order in which they start; each module has a class `Service`."""
 START_SECONDS = 120.0
@@ -278,6 +279,22 @@ def _machine_methods(supervisor: Supervisor) -> dict[str, Method]:
         with _translated():
             supervisor.delete_volume(volume)
 
+    def stop(id: str) -> None:
+        with _translated():
+            supervisor.stop(id)
+
+    def start(id: str) -> None:
+        with _translated():
+            supervisor.start(id)
+
+    def snapshot_volume(volume: str, snapshot: str, size: int) -> None:
+        with _translated():
+            supervisor.snapshot_volume(volume, snapshot, size)
+
+    def restore_volume(volume: str, snapshot: str, size: int) -> None:
+        with _translated():
+            supervisor.restore_volume(volume, snapshot, size)
+
     return {
         "machines.create": create,
         "machines.update": update,
@@ -289,6 +306,11 @@ def _machine_methods(supervisor: Supervisor) -> dict[str, Method]:
         "machines.execute": execute,
         "machines.wait": wait,
         "machines.delete_volume": delete_volume,
+        "machines.stop": stop,
+        "machines.start": start,
+        "machines.snapshot_volume": snapshot_volume,
+        "machines.restore_volume": restore_volume,
+        "machines.delete_snapshot": supervisor.delete_snapshot,
     }
 
 

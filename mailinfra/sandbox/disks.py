@@ -4,7 +4,8 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -133,6 +134,86 @@ def make_volume(file: Path, size: int = VOLUME_BYTES) -> None:
         os.truncate(file, size)
         for device in loops(file):
             _command(["losetup", "--set-capacity", str(device)])
+
+
+def copy_volume(source: Path, target: Path, size: int) -> None:
+    """Copy a volume's file as it is at one moment to `target`, whole or not at all; holes stay holes. One that was
+    never used has no file: its copy is empty, of `size` bytes.
+
+    While it is copied the file system on it stands still: who writes there waits. What a program had not yet given to
+    the kernel is not in the copy, as in no cloud's snapshot.
+    """
+    draft = target.with_name(f"{target.name}.part")
+    try:
+        if source.exists():
+            with frozen(source):
+                _command(
+                    ["cp", "--reflink=auto", "--sparse=auto", "--no-preserve=all", str(source), str(draft)]
+                )
+        else:
+            _sparse(draft, size)
+        draft.chmod(0o600)
+        draft.rename(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+_STILL = """
+cd "$1"
+fsfreeze --freeze .
+echo frozen
+cat > /dev/null || true
+fsfreeze --unfreeze .
+"""
+"""Holds a file system still until its input ends. A process of its own: whatever becomes of us, it lets go."""
+
+
+@contextmanager
+def frozen(file: Path) -> Iterator[None]:
+    """Hold the file system on a volume still, wherever it is mounted; nothing is done where it is not mounted at all.
+
+    The kernel writes out all that it holds back and lets nobody write: a copy of the volume is then one moment's, and
+    needs no repair (fsfreeze(8)). Raises `SandboxError` when that cannot be done.
+    """
+    point = _mount_point(loops(file))
+    if point is None:
+        yield
+        return
+    holder = subprocess.Popen(
+        ["sh", "-euc", _STILL, "sh", str(point)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    with holder:
+        if holder.stdin is None or holder.stdout is None or holder.stderr is None:
+            raise RuntimeError("pipes were asked for")
+        if not holder.stdout.readline():
+            raise SandboxError(f"{file.name} cannot be held still: {holder.stderr.read().decode().strip()}")
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+            if holder.wait() != 0:
+                raise SandboxError(f"{file.name} stands still: {holder.stderr.read().decode().strip()}")
+
+
+def _mount_point(devices: list[Path]) -> Path | None:
+    """Where a file system on one of the devices is mounted, in whatever mount namespace, as a path of ours."""
+    numbers = {f"{os.major(n)}:{os.minor(n)}" for n in (device.stat().st_rdev for device in devices)}
+    seen = set()
+    for entry in Path("/proc").glob("[0-9]*") if numbers else ():
+        try:
+            namespace = (entry / "ns" / "mnt").readlink()
+            if namespace in seen:
+                continue
+            lines = (entry / "mountinfo").read_text().splitlines()
+        except OSError:
+            continue  # it has just ended
+        for fields in (line.split() for line in lines):
+            if fields[2] in numbers:
+                point = fields[4].encode().decode("unicode_escape")
+                return entry / "root" / point.lstrip("/")
+        seen.add(namespace)
+    return None
 
 
 def attach_loop(file: Path) -> Path:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_NAME = "sandbox"
+CONTROL_SOCKET = "control.sock"
+"""The daemon's socket, in the state root."""
 SOCKET_PATH_LIMIT = 107
 """Longest path of a UNIX socket in bytes (sun_path less its terminating null; unix(7))."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -68,7 +70,7 @@ class Paths:
     @property
     def control_socket(self) -> Path:
         """The daemon's UNIX socket."""
-        return self.state / "control.sock"
+        return self.state / CONTROL_SOCKET
 
     @property
     def daemon_log(self) -> Path:

@@ -5,6 +5,7 @@ shut itself down stays off.
 """
 
 import json
+import re
 import subprocess
 import threading
 import time
@@ -27,6 +28,8 @@ BOOT_LIMIT_SECONDS = 180.0
 RESTART_SECONDS = 2.0
 """How long a machine that died stays dead; real clouds need a minute or more."""
 POWER_OFF_SECONDS = 10.0
+SNAPSHOTS = {"aws": "snap-", "gcp": "gcp-"}
+"""What the names of a cloud's snapshots begin with."""
 QUICK_DEATHS = 3
 """A machine that died so often without finishing its boot has failed for good."""
 
@@ -66,6 +69,16 @@ class Status:
         return asdict(self)
 
 
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def _plain(name: str) -> str:
+    """A volume's or snapshot's id, which names its file. Raises `SandboxError` for what could lead elsewhere."""
+    if not _PLAIN.fullmatch(name):
+        raise SandboxError(f"{name!r}: allowed are letters, digits and . _ -")
+    return name
+
+
 class _Watch:
     """One machine and the thread that keeps it up."""
 
@@ -79,6 +92,8 @@ class _Watch:
         self.unwanted = threading.Event()
         self.again = False
         """Whether it shall start again, whatever the reason that it is off for."""
+        self.off = False
+        """Whether it shall stay off."""
         self.thread: threading.Thread | None = None
 
 
@@ -114,6 +129,8 @@ class Supervisor:
         """What an earlier daemon had, until it is taken over."""
         self._listeners: list[Callable[[Status], None]] = []
         self._changed = threading.Condition()
+        self._copying = threading.Lock()
+        """A file system can be held still by one at a time."""
 
     # What is wanted
 
@@ -230,6 +247,42 @@ class Supervisor:
         (folder / f"{volume}.img").unlink(missing_ok=True)
         disks.remove_tree(folder / volume)
 
+    def snapshot_volume(self, volume: str, snapshot: str, size: int) -> None:
+        """Keep what is on a volume at this moment as a snapshot. `size` (bytes) is of a volume that was never used.
+
+        Raises `MachineExists` when there is such a snapshot, `SandboxError` for a volume that is a folder.
+        """
+        source, kept = self._volume_file(volume), self._snapshot_file(snapshot)
+        with self._copying:
+            if kept.exists():
+                raise MachineExists(f"snapshot {snapshot!r} exists already")
+            disks.copy_volume(source, kept, size)
+
+    def restore_volume(self, volume: str, snapshot: str, size: int) -> None:
+        """Make a volume of `size` bytes with what a snapshot holds. Raises `MachineExists` when the volume holds
+        something already, `SandboxError` when there is no such snapshot."""
+        kept, target = self._snapshot_file(snapshot), self._volume_file(volume)
+        with self._copying:
+            if target.exists():
+                raise MachineExists(f"volume {volume!r} exists already")
+            if not kept.exists():
+                raise SandboxError(f"there is no snapshot {snapshot!r}")
+            disks.copy_volume(kept, target, size)
+            disks.make_volume(target, size)
+
+    def delete_snapshot(self, snapshot: str) -> None:
+        """Remove a snapshot. None there: no error."""
+        self._snapshot_file(snapshot).unlink(missing_ok=True)
+
+    def _volume_file(self, volume: str) -> Path:
+        folder = self._paths.folder("volumes")
+        if (folder / _plain(volume)).is_dir():
+            raise SandboxError(f"volume {volume!r} is a folder: allowed are snapshots of block devices")
+        return folder / f"{volume}.img"
+
+    def _snapshot_file(self, snapshot: str) -> Path:
+        return self._paths.folder("snapshots") / f"{_plain(snapshot)}.img"
+
     def delete_all(self, kind: CloudKind) -> None:
         """Remove every server of a cloud with its addresses and volumes: the cloud has lost what it knew of them."""
         with self._changed:
@@ -245,6 +298,10 @@ class Supervisor:
         for spec in gone:
             for volume in spec.volumes:
                 self.delete_volume(volume)
+        for kept in (
+            self._paths.folder("snapshots").glob(f"{SNAPSHOTS[kind]}*.img") if kind in SNAPSHOTS else ()
+        ):
+            kept.unlink()
 
     # What is
 
@@ -320,10 +377,31 @@ class Supervisor:
         """
         with self._changed:
             watch = self._watch(machine)
-            watch.again = True
+            watch.off, watch.again = False, True
             self._changed.notify_all()
         if watch.machine.running():
             watch.machine.power_off(POWER_OFF_SECONDS)
+
+    def stop(self, machine: str) -> None:
+        """Shut the machine down in order and leave it off until `start`, as the clouds stop a server. Raises
+        `NoSuchMachine`, and `SandboxError` when it does not end.
+        """
+        with self._changed:
+            watch = self._watch(machine)
+            watch.off, watch.again = True, False
+        if watch.machine.running():
+            watch.machine.power_off(POWER_OFF_SECONDS)
+        status = self.wait(machine, ["stopped", "failed"], 2 * POWER_OFF_SECONDS)
+        if status.state == "pending":
+            raise SandboxError(f"machine {machine!r} does not stop")
+
+    def start(self, machine: str) -> None:
+        """Start a machine that is off; one that runs is left alone. Raises `NoSuchMachine`."""
+        with self._changed:
+            watch = self._watch(machine)
+            watch.off = False
+            watch.again = watch.again or watch.state in ("stopped", "failed")
+            self._changed.notify_all()
 
     # The daemon's side
 
@@ -397,8 +475,12 @@ class Supervisor:
             except (SandboxError, OSError, subprocess.SubprocessError) as error:
                 if watch.unwanted.is_set():
                     return
-                deaths += 1
                 watch.machine.kill()
+                if watch.off:
+                    self._set(watch, "stopped", "it was stopped")
+                    self._rest(watch)
+                    continue
+                deaths += 1
                 # One that hangs would hang again, or skip what it did not finish; one that died may have been killed.
                 if deaths >= QUICK_DEATHS or not isinstance(error, DiedError):
                     self._set(watch, "failed", str(error))
@@ -416,8 +498,8 @@ class Supervisor:
                 return
             if watch.again:
                 self._set(watch, "pending", "it is restarted")
-            elif watch.machine.ended_by_itself:
-                self._set(watch, "stopped", "it shut itself down")
+            elif watch.off or watch.machine.ended_by_itself:
+                self._set(watch, "stopped", "it was stopped" if watch.off else "it shut itself down")
                 self._rest(watch)
             else:
                 self._set(watch, "pending", "it died; it is restarted")

@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,50 @@ def test_drift_is_found_and_put_right(stack: Stack, boto: Callable[[str], Any]):
     assert stack.steps() == {"role": "create"}
     stack.up()
     assert boto("iam").get_role(RoleName="lone")
+
+
+SNAPSHOTS = """
+    volume = aws.ebs.Volume("mail", availability_zone="eu-central-1a", type="gp3", size=8, encrypted=True,
+        tags={"mail": "yes"}, opts=opts)
+    snapshot = aws.ebs.Snapshot("by-hand", volume_id=volume.id, tags={"a": config.get("tag") or "1"}, opts=opts)
+    aws.ebs.Volume("again", availability_zone="eu-central-1a", snapshot_id=snapshot.id, opts=opts)
+    service = config.get("service") or "dlm.amazonaws.com"
+    role = aws.iam.Role("scheduler", assume_role_policy=trust.replace("ec2.amazonaws.com", service), opts=opts)
+    policy = aws.dlm.LifecyclePolicy("hourly", description="hourly", execution_role_arn=role.arn, policy_details={
+        "resource_types": ["VOLUME"], "target_tags": {"mail": "yes"}, "schedules": [{"name": "hourly",
+            "create_rule": {"interval": int(config.get("hours") or 1), "interval_unit": "HOURS", "times": "00:00"},
+            "retain_rule": {"interval": 7, "interval_unit": "DAYS"}, "copy_tags": True}]}, opts=opts)
+    pulumi.export("volume", volume.id)
+"""
+
+
+def test_snapshots_and_their_schedules(stack: Stack, boto: Callable[[str], Any], sandbox: Paths):
+    stack.config(service="ec2.amazonaws.com")
+    stack.program(SNAPSHOTS)
+    assert "does not let dlm.amazonaws.com assume it" in stack.fails("up", "--yes", "--skip-preview")
+    stack.run("config", "rm", "service")
+    stack.up()
+    assert stack.steps() == {}
+    stack.run("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+    volume = stack.outputs()["volume"]
+    again = next(r for r in stack.resources() if r["urn"].endswith("::again"))
+    assert (again["outputs"]["size"], again["outputs"]["encrypted"]) == (8, True)
+    control = ControlClient(sandbox.control_socket)
+    (made,) = control.call("schedules.run", at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())["made"]
+    (found,) = boto("ec2").describe_snapshots(SnapshotIds=[made])["Snapshots"]
+    assert found["VolumeId"] == volume
+
+    stack.config(tag="2", hours="2")
+    assert stack.steps() == {"by-hand": "update", "hourly": "update"}
+    stack.up()
+    stack.run("refresh", "--yes", "--skip-preview", "--expect-no-changes")
+    stack.config(hours="5")
+    assert "createRule: hours: found 5" in stack.fails("up", "--yes", "--skip-preview")
+    stack.config(hours="1")
+    stack.up()
+    stack.run("destroy", "--yes", "--skip-preview")
+    ended = control.call("schedules.run", at=(datetime.now(UTC) + timedelta(hours=2)).isoformat())
+    assert ended["made"] == []
 
 
 def test_an_existing_resource_is_imported(stack: Stack, boto: Callable[[str], Any]):

@@ -113,6 +113,15 @@ PROGRAM = """
         hostname=config.get("hostname"),
         opts=granted,
     )
+    gcp.compute.Snapshot("copy", source_disk=disk.id, labels={"a": "2" if changed else "1"})
+    hourly = gcp.compute.ResourcePolicy(
+        "hourly",
+        snapshot_schedule_policy={
+            "schedule": {"hourly_schedule": {"hours_in_cycle": 2 if changed else 1, "start_time": "00:00"}},
+            "retention_policy": {"max_retention_days": 7},
+        },
+    )
+    gcp.compute.DiskResourcePolicyAttachment("hourly", disk=disk.name, name=hourly.name)
     check = gcp.compute.HealthCheck("check", tcp_health_check={"port": 25}, check_interval_sec=30, timeout_sec=5)
     zone = gcp.dns.ManagedZone("mx", dns_name="gcp.mx.example.test.", dnssec_config={"state": "on"})
     gcp.dns.RecordSet(
@@ -145,7 +154,7 @@ PROGRAM = """
     pulumi.export("zones", gcp.compute.get_zones().names)
     pulumi.export("number", gcp.organizations.get_project().number)
 """
-IN_PLACE = {"nodes", "smtp", "data", "anchors", "mail", "edge", "text"}
+IN_PLACE = {"copy", "hourly", "nodes", "smtp", "data", "anchors", "mail", "edge", "text"}
 
 
 @pytest.fixture(scope="module")

@@ -85,3 +85,81 @@ with mock_aws():
 def test_a_server_takes_the_addresses_of_one_that_was_terminated() -> None:
     done = subprocess.run([sys.executable, "-c", REPLACED], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == ["", True, "203.0.113.7"]
+
+
+HELD = """
+import json, sys
+from mailinfra.sandbox.aws.moto_server import snapshots_hold_volumes
+from mailinfra.sandbox.control import NotRunning
+asked = []
+def call(method, **params):
+    if sys.argv[1] == "gone":
+        raise NotRunning("no daemon")
+    if method == "status":
+        return {"machines_booted": sys.argv[1] == "booted"}
+    asked.append([method, params])
+snapshots_hold_volumes(call)
+import boto3
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+said = []
+def attempt(what):
+    try:
+        return what()
+    except ClientError as error:
+        said.append(error.response["Error"]["Code"])
+
+with mock_aws():
+    api = boto3.client("ec2", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
+    place = {"AvailabilityZone": "eu-central-1a"}
+    volume = api.create_volume(Size=2, Encrypted=True, KmsKeyId="arn:key", **place)["VolumeId"]
+    made = attempt(lambda: api.create_snapshot(VolumeId=volume, Description="x"))
+    restored = {}
+    if made:
+        attempt(lambda: api.copy_snapshot(SourceSnapshotId=made["SnapshotId"], SourceRegion="eu-central-1"))
+        attempt(lambda: api.create_volume(Size=1, SnapshotId=made["SnapshotId"], **place))
+        restored = api.create_volume(SnapshotId=made["SnapshotId"], VolumeType="gp3", **place)
+        api.delete_snapshot(SnapshotId=made["SnapshotId"])
+    # Images have snapshots too, and servers' disks are made of them: nothing of ours.
+    image = api.describe_images()["Images"][0]["ImageId"]
+    api.run_instances(ImageId=image, MinCount=1, MaxCount=1)
+    left = [s for s in api.describe_snapshots(OwnerIds=["self"])["Snapshots"] if s["VolumeId"] == volume]
+    json.dump({"asked": asked, "said": said, "left": len(left), "volume": volume,
+               "snapshot": made and made["SnapshotId"],
+               "restored": {k: restored.get(k) for k in ("VolumeId", "Size", "Encrypted", "KmsKeyId")}}, sys.stdout)
+"""
+
+
+def held(daemon: str) -> Any:
+    done = subprocess.run([sys.executable, "-c", HELD, daemon], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_a_snapshot_holds_what_the_volume_held() -> None:
+    found = held("booted")
+    restored = found["restored"]
+    assert (restored["Size"], restored["Encrypted"], restored["KmsKeyId"]) == (2, True, "arn:key")
+    assert found["said"] == ["UnsupportedOperation", "InvalidParameterValue"]
+    assert found["asked"] == [
+        [
+            "machines.snapshot_volume",
+            {"volume": found["volume"], "snapshot": found["snapshot"], "size": 2 << 30},
+        ],
+        [
+            "machines.restore_volume",
+            {"volume": restored["VolumeId"], "snapshot": found["snapshot"], "size": 2 << 30},
+        ],
+        ["machines.delete_snapshot", {"snapshot": found["snapshot"]}],
+    ]
+
+
+def test_without_machines_a_snapshot_is_a_name() -> None:
+    found = held("recorded")
+    assert found["asked"] == []
+    assert found["restored"]["Size"] == 2
+
+
+def test_a_snapshot_that_could_not_be_made_is_not_there() -> None:
+    found = held("gone")
+    assert (found["said"], found["left"]) == (["InternalError"], 0)

@@ -116,3 +116,24 @@ def test_a_tree_is_removed_and_one_with_a_mount_is_not(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="/proc cannot be removed: still mounted"):
         disks.remove_tree(Path("/proc"))
     assert disks.loops(tmp_path) == []
+
+
+def test_a_copy_of_a_volume_is_whole_and_sparse(tmp_path: Path) -> None:
+    source, target = tmp_path / "volume.img", tmp_path / "copy.img"
+    disks.make_volume(source, 64 << 20)
+    with source.open("r+b") as volume:
+        volume.seek(32 << 20)
+        volume.write(b"data")
+    disks.copy_volume(source, target, 1)
+    assert target.read_bytes() == source.read_bytes()
+    assert target.stat().st_blocks * 512 < 1 << 20, "sparse"
+    assert target.stat().st_mode & 0o777 == 0o600
+    disks.copy_volume(tmp_path / "never-used.img", tmp_path / "empty.img", 1 << 20)
+    assert (tmp_path / "empty.img").stat().st_size == 1 << 20
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SandboxError, match=r"`cp .*` failed"):
+        disks.copy_volume(tmp_path / "folder", tmp_path / "copy.img", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

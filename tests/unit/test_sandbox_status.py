@@ -83,3 +83,18 @@ def test_servers_that_are_not_booted_are_said_to_be_recorded() -> None:
         as_json=False,
     )
     assert "No servers are booted here" in out.getvalue() and "Machines" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "aws:dlm/lifecyclePolicy:LifecyclePolicy",
+        "aws:ebs/snapshot:Snapshot",
+        "gcp:compute/snapshot:Snapshot",
+        "gcp:compute/resourcePolicy:ResourcePolicy",
+        "gcp:compute/diskResourcePolicyAttachment:DiskResourcePolicyAttachment",
+    ],
+)
+def test_snapshots_are_live_where_there_are_volumes(token: str) -> None:
+    assert token in live_types(Paths.of("none"), booted=True)
+    assert token not in live_types(Paths.of("none"), booted=False)

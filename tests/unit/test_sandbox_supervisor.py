@@ -378,3 +378,62 @@ def test_waiting_has_a_limit(make: Callable[..., Supervisor]) -> None:
     assert supervisor.wait("i-1", ["running"], 0.05).state == "pending"
     supervisor.delete("i-1")
     assert supervisor.statuses() == []
+
+
+def test_a_volume_is_kept_as_a_snapshot_and_made_again_of_it(
+    make: Callable[..., Supervisor], paths: Paths
+) -> None:
+    supervisor = make()
+    volumes, kept = paths.folder("volumes"), paths.folder("snapshots")
+    (volumes / "vol-1.img").write_bytes(b"mail")
+    supervisor.snapshot_volume("vol-1", "snap-1", 1 << 20)
+    with pytest.raises(MachineExists, match="'snap-1' exists already"):
+        supervisor.snapshot_volume("vol-1", "snap-1", 1 << 20)
+    (volumes / "vol-1.img").write_bytes(b"lost")
+    supervisor.restore_volume("vol-2", "snap-1", 1 << 20)
+    assert (volumes / "vol-2.img").read_bytes().rstrip(b"\0") == b"mail"
+    assert (volumes / "vol-2.img").stat().st_size == 1 << 20
+    with pytest.raises(MachineExists, match="'vol-1' exists already"):
+        supervisor.restore_volume("vol-1", "snap-1", 1 << 20)
+    supervisor.delete_snapshot("snap-1")
+    supervisor.delete_snapshot("snap-1")
+    assert list(kept.iterdir()) == []
+    with pytest.raises(SandboxError, match="no snapshot 'snap-1'"):
+        supervisor.restore_volume("vol-3", "snap-1", 1 << 20)
+
+
+@pytest.mark.parametrize("name", ["../machines", "", ".hidden", "a/b"])
+def test_a_snapshots_name_leads_nowhere_else(make: Callable[..., Supervisor], name: str) -> None:
+    with pytest.raises(SandboxError, match="allowed are letters"):
+        make().delete_snapshot(name)
+
+
+def test_folders_have_no_snapshots(make: Callable[..., Supervisor], paths: Paths) -> None:
+    (paths.folder("volumes") / "vol-1").mkdir()
+    with pytest.raises(SandboxError, match="is a folder"):
+        make().snapshot_volume("vol-1", "snap-1", 1)
+
+
+def test_a_cloud_that_lost_all_has_lost_its_snapshots(make: Callable[..., Supervisor], paths: Paths) -> None:
+    supervisor = make()
+    for name in ("snap-1", "gcp-mail"):
+        supervisor.snapshot_volume("never-used", name, 1)
+    supervisor.delete_all("aws")
+    assert [path.name for path in paths.folder("snapshots").iterdir()] == ["gcp-mail.img"]
+
+
+def test_a_stopped_machine_stays_off_until_it_is_started(make: Callable[..., Supervisor]) -> None:
+    supervisor = make()
+    supervisor.create(SPEC)
+    assert supervisor.wait("i-1", ["running"], 5).state == "running"
+    supervisor.stop("i-1")
+    status = supervisor.get("i-1")
+    assert (status.state, status.reason, status.boots) == ("stopped", "it was stopped", 1)
+    supervisor.stop("i-1")
+    time.sleep(0.1)
+    assert supervisor.get("i-1").state == "stopped", "it does not come back by itself"
+    supervisor.start("i-1")
+    assert supervisor.wait("i-1", ["running"], 5).boots == 2
+    supervisor.start("i-1")
+    time.sleep(0.05)
+    assert supervisor.get("i-1").boots == 2, "one that runs is left alone"

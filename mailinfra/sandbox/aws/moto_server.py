@@ -20,6 +20,8 @@ from typing import Any
 
 from mailinfra.sandbox.aws.authorise import Moto, Wsgi, authorised
 from mailinfra.sandbox.aws.images import DEBIAN_OWNER, IMAGES, Image
+from mailinfra.sandbox.control import ControlClient
+from mailinfra.sandbox.paths import CONTROL_SOCKET, SandboxError
 from mailinfra.sandbox.processes import Process, write_atomic
 
 ACCOUNT = "000000000000"
@@ -243,6 +245,85 @@ def terminated_instances_let_go() -> None:
     replace(Instance, "terminate", terminate)
 
 
+def snapshots_hold_volumes(call: Callable[..., Any]) -> None:
+    """Make moto's snapshots of volumes hold what the volumes held, and volumes made of them begin with it.
+
+    `call` calls the daemon, which has the volumes; where it boots no machines there is nothing to hold. Images'
+    snapshots stay what they are in moto: names.
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSnapshot.html
+    """
+    from moto.ec2.exceptions import EC2ClientError
+    from moto.ec2.models.elastic_block_store import EBSBackend
+
+    create, delete = EBSBackend.create_snapshot, EBSBackend.delete_snapshot
+    original: Callable[..., Any] = EBSBackend.create_volume
+
+    def asked(method: str, **params: Any) -> None:
+        try:
+            if call("status")["machines_booted"]:
+                call(method, **params)
+        except SandboxError as error:
+            raise EC2ClientError("InternalError", str(error)) from error
+
+    def create_snapshot(
+        self: Any, volume_id: str, description: str, owner_id: str | None = None, from_ami: str | None = None
+    ) -> Any:
+        made: Any = create(self, volume_id, description, owner_id, from_ami)
+        if from_ami is None:
+            made.kms_key_id = made.volume.kms_key_id
+            # What the volume was then; it may grow.
+            made.held_gib = made.volume.size
+            try:
+                asked(
+                    "machines.snapshot_volume",
+                    volume=volume_id,
+                    snapshot=made.id,
+                    size=made.held_gib << 30,
+                )
+            except BaseException:
+                self.snapshots.pop(made.id, None)
+                raise
+        return made
+
+    def delete_snapshot(self: Any, snapshot_id: str) -> Any:
+        gone = delete(self, snapshot_id)
+        if hasattr(gone, "held_gib"):
+            asked("machines.delete_snapshot", snapshot=snapshot_id)
+        return gone
+
+    def create_volume(self: Any, size: int | None, zone_name: str, *rest: Any, **named: Any) -> Any:
+        snapshot = self.snapshots.get(named.get("snapshot_id") or (rest[0] if rest else None))
+        held: int | None = getattr(snapshot, "held_gib", None)
+        if held is None:
+            return original(self, size, zone_name, *rest, **named)
+        size = held if size is None else size
+        if size < held:
+            raise EC2ClientError(
+                "InvalidParameterValue",
+                f"The volume size {size} GiB is smaller than the snapshot's {held} GiB.",
+            )
+        made = original(self, size, zone_name, *rest, **named)
+        if snapshot.encrypted and not named.get("kms_key_id"):
+            made.kms_key_id = snapshot.kms_key_id
+        try:
+            asked("machines.restore_volume", volume=made.id, snapshot=snapshot.id, size=size << 30)
+        except BaseException:
+            self.volumes.pop(made.id, None)
+            raise
+        return made
+
+    def copy_snapshot(self: Any, *_rest: Any, **_named: Any) -> Any:
+        raise EC2ClientError("UnsupportedOperation", "The sandbox copies no snapshots between regions.")
+
+    for name, function in (
+        ("create_snapshot", create_snapshot),
+        ("delete_snapshot", delete_snapshot),
+        ("create_volume", create_volume),
+        ("copy_snapshot", copy_snapshot),
+    ):
+        replace(EBSBackend, name, function)
+
+
 def bucket_policies_elsewhere() -> None:
     """Keep moto from judging by bucket policies: it looks at no conditions, so "deny without TLS" denies all."""
     from moto.iam.access_control import PermissionResult
@@ -285,6 +366,7 @@ def main(folder: Path) -> int:
     record_sets_by_identity()
     terminated_instances_let_go()
     bucket_policies_elsewhere()
+    snapshots_hold_volumes(ControlClient(folder.parent / CONTROL_SOCKET).call)
     application = service_names(DomainDispatcherApplication(create_backend_app))
 
     def server(wsgi: Wsgi) -> Any:

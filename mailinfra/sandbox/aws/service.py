@@ -16,11 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from mailinfra.fleet import Cloud
 from mailinfra.places import PLACES
+from mailinfra.sandbox.aws.dlm import LifecyclePolicies
 from mailinfra.sandbox.aws.moto_server import ACCOUNT, PORTS_FILE, PROCESS_FILE
 from mailinfra.sandbox.aws.policy import statements
 from mailinfra.sandbox.context import Context
@@ -182,10 +184,14 @@ class Service:
         self._front: TlsFront | None = None
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
+        self._lifecycle: LifecyclePolicies | None = None
 
     def start(self, context: Context) -> None:
         """Start moto, and inside the sandbox's network its front."""
         self._paths = context.paths
+        self._lifecycle = LifecyclePolicies(
+            context.state("lifecycle-policies"), lambda region: self._client("ec2", region)
+        )
         self._fill(context)
         context.metadata.aws_credentials = self.credentials
         if context.network is not None:
@@ -208,8 +214,10 @@ class Service:
 
     def _fill(self, context: Context) -> None:
         """Have moto run. One that is new knows of no server, so there may be none."""
-        if start_moto(context.paths) and context.supervisor is not None:
-            context.supervisor.delete_all("aws")
+        if start_moto(context.paths):
+            self._policies.clear()
+            if context.supervisor is not None:
+                context.supervisor.delete_all("aws")
         self._endpoint = moto_endpoint(context.paths)
 
     def _keep(self, context: Context) -> None:
@@ -234,7 +242,35 @@ class Service:
 
     def methods(self) -> dict[str, Callable[..., Any]]:
         """What the control socket offers."""
-        return {"info": self.info}
+        return {
+            "info": self.info,
+            "put_lifecycle_policy": self.put_lifecycle_policy,
+            "get_lifecycle_policy": self.get_lifecycle_policy,
+            "delete_lifecycle_policy": self.delete_lifecycle_policy,
+            "run_schedules": self.run_schedules,
+        }
+
+    @property
+    def _policies(self) -> LifecyclePolicies:
+        if self._lifecycle is None:
+            raise RuntimeError("the service is not started")
+        return self._lifecycle
+
+    def put_lifecycle_policy(self, id: str, policy: dict[str, Any]) -> None:
+        """Make or change a policy of Data Lifecycle Manager; see `dlm.LifecyclePolicies.put`."""
+        self._policies.put(id, policy)
+
+    def get_lifecycle_policy(self, id: str) -> dict[str, Any] | None:
+        """A policy of Data Lifecycle Manager, or None."""
+        return self._policies.get(id)
+
+    def delete_lifecycle_policy(self, id: str) -> None:
+        """Remove a policy of Data Lifecycle Manager."""
+        self._policies.delete(id)
+
+    def run_schedules(self, at: str) -> dict[str, list[str]]:
+        """Do what Data Lifecycle Manager has to do at a time (RFC 3339)."""
+        return self._policies.run(datetime.fromisoformat(at))
 
     def info(self) -> dict[str, Any]:
         """Where AWS answers: `endpoint` for the host, `address` for machines; the account number.
@@ -285,12 +321,17 @@ class Service:
 
 def trusts_ec2(document: Mapping[str, Any]) -> bool:
     """Whether a role's trust policy lets EC2 assume the role for its instances."""
+    return trusts(document, "ec2.amazonaws.com")
+
+
+def trusts(document: Mapping[str, Any], service: str) -> bool:
+    """Whether a role's trust policy lets a service of AWS assume the role. Conditions are not looked at."""
     for statement in statements(document):
         services = (statement.get("Principal") or {}).get("Service", [])
         actions = statement.get("Action", [])
         if (
             statement.get("Effect") == "Allow"
-            and "ec2.amazonaws.com" in ([services] if isinstance(services, str) else services)
+            and service in ([services] if isinstance(services, str) else services)
             and "sts:AssumeRole" in ([actions] if isinstance(actions, str) else actions)
         ):
             return True

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from mailinfra.sandbox.gcp.hsm import Hsm
 from mailinfra.sandbox.gcp.http import Request, Response, Router
@@ -14,6 +15,13 @@ from mailinfra.sandbox.gcp.store import Document, Store
 
 HOSTS = ("cloudkms", "storage", "oauth2", "iam", "cloudresourcemanager", "www")
 """The APIs' names below `googleapis.test`."""
+
+
+class Routed(Protocol):
+    """An API."""
+
+    def routes(self, router: Router) -> None:
+        """Adds its paths."""
 
 
 class GoogleApis:
@@ -38,6 +46,10 @@ class GoogleApis:
         if request.path in self._open:
             return Response(self._open[request.path](request))
         return self._router.handle(replace(request, principal=self.identity.principal(request.headers)))
+
+    def add(self, part: Routed) -> None:
+        """Makes another API known."""
+        part.routes(self._router)
 
     def close(self) -> None:
         """Ends the token's sessions and closes the store."""

@@ -48,6 +48,9 @@ class Machines(Protocol):
     def delete(self, machine: str) -> None: ...
     def restart(self, machine: str) -> None: ...
     def delete_volume(self, volume: str) -> None: ...
+    def snapshot_volume(self, volume: str, snapshot: str, size: int) -> None: ...
+    def restore_volume(self, volume: str, snapshot: str, size: int) -> None: ...
+    def delete_snapshot(self, snapshot: str) -> None: ...
 
 
 class Names(Protocol):
@@ -66,6 +69,20 @@ def gib(size: int) -> int:
 def last(reference: str) -> str:
     """The last part of a name or link."""
     return reference.rsplit("/", 1)[-1]
+
+
+def snapshot_name(reference: str, project: str) -> str:
+    """A snapshot's full name from what an input says of it."""
+    return (
+        relative(reference)
+        if "projects/" in reference
+        else f"projects/{project}/global/snapshots/{reference}"
+    )
+
+
+def held(snapshot: str) -> str:
+    """How the sandbox's machines call what a snapshot holds."""
+    return f"gcp-{last(snapshot)}"
 
 
 def compute_agent(project: str) -> str:
@@ -326,7 +343,7 @@ def _addresses(cards: list[Document]) -> Iterator[str]:
         yield from (a["externalIpv6"] for a in card.get("ipv6AccessConfigs", ()))
 
 
-class _ComputeKind(Kind):
+class ComputeKind(Kind):
     """A kind with what all of Compute Engine's have in common."""
 
     def __init__(self, compute: Compute) -> None:
@@ -352,7 +369,7 @@ def _network_of(inputs: Document, name: str) -> str:
     return f"projects/{name.split('/')[1]}/global/networks/{reference}"
 
 
-class _Network(_ComputeKind):
+class _Network(ComputeKind):
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
         if inputs.get("autoCreateSubnetworks", True):
             raise ApiError(
@@ -370,7 +387,7 @@ class _Network(_ComputeKind):
         return None
 
 
-class _Subnetwork(_ComputeKind):
+class _Subnetwork(ComputeKind):
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
         network = _network_of(inputs, name)
         self.compute.find("network", network)
@@ -420,7 +437,7 @@ class _Subnetwork(_ComputeKind):
             self.compute.names.set_location(prefix, None)
 
 
-class _Firewall(_ComputeKind):
+class _Firewall(ComputeKind):
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
         network = _network_of(inputs, name)
         self.compute.find("network", network)
@@ -494,7 +511,7 @@ def _checked_ports(text: str) -> tuple[int, int] | None:
     return (low, high) if 0 <= low <= high <= 65535 else None
 
 
-class _Address(_ComputeKind):
+class _Address(ComputeKind):
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
         if before:
             return {}
@@ -547,7 +564,7 @@ class _Address(_ComputeKind):
             self.compute.names.set_location(f"{document['outputs']['address']}/32", None)
 
 
-class _Disk(_ComputeKind):
+class _Disk(ComputeKind):
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
         key = inputs.get("diskEncryptionKey", {}).get("kmsKeySelfLink")
         self.compute.check_key(name.split("/")[1], key)
@@ -559,7 +576,15 @@ class _Disk(_ComputeKind):
                         f"The sandbox holds one disk of a name: '{other}' exists.",
                         reason="alreadyExists",
                     )
-        size = inputs.get("size") or (before or {}).get("outputs", {}).get("size") or DISK_GIB
+        least = DISK_GIB
+        if reference := inputs.get("snapshot"):
+            snapshot = self.compute.find("snapshot", snapshot_name(reference, name.split("/")[1]))
+            least = snapshot["outputs"]["diskSizeGb"]
+            if inputs.get("size", least) < least:
+                raise ApiError(
+                    400, f"Requested disk size cannot be smaller than the snapshot size ({least} GB)."
+                )
+        size = inputs.get("size") or (before or {}).get("outputs", {}).get("size") or least
         if before and size < before["outputs"]["size"]:
             raise ApiError(400, f"Requested disk size cannot be smaller than {before['outputs']['size']} GB.")
         return self.common(name, before) | {"size": size, "zone": name.split("/")[3]}
@@ -567,6 +592,11 @@ class _Disk(_ComputeKind):
     def apply(self, name: str, document: Document, before: Document | None) -> None:
         if before and (user := self.user(name, document)):
             self.compute.refresh_machine(user)
+        reference = document["inputs"].get("snapshot")
+        if reference and not before and self.compute.machines is not None:
+            self.compute.machines.restore_volume(
+                last(name), held(reference), gib(document["outputs"]["size"])
+            )
 
     def user(self, name: str, document: Document) -> str | None:
         for other, found in self.compute.documents("instance"):
@@ -575,11 +605,15 @@ class _Disk(_ComputeKind):
         return None
 
     def remove(self, name: str, document: Document) -> None:
+        # Its schedule's attachment goes with a disk, its snapshots stay.
+        for attachment, found in list(self.compute.documents("diskPolicy")):
+            if found["outputs"]["disk"] == name:
+                self.compute.store.delete("diskPolicy", attachment)
         if self.compute.machines is not None:
             self.compute.machines.delete_volume(last(name))
 
 
-class _AttachedDisk(_ComputeKind):
+class _AttachedDisk(ComputeKind):
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
         zone = "/".join(name.split("/")[:4])
         disk = relative(inputs["disk"]) if "projects/" in inputs["disk"] else f"{zone}/disks/{inputs['disk']}"
@@ -602,7 +636,7 @@ class _AttachedDisk(_ComputeKind):
         self.compute.refresh_machine(document["outputs"]["instance"])
 
 
-class _HealthCheck(_ComputeKind):
+class _HealthCheck(ComputeKind):
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
         probes = [field for field in inputs if field.endswith("HealthCheck")]
         if len(probes) != 1:
@@ -629,7 +663,7 @@ class _HealthCheck(_ComputeKind):
         self.compute.names.put_health_check(COMPUTE + name, None)
 
 
-class _Instance(_ComputeKind):
+class _Instance(ComputeKind):
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
         _, project, _, zone, *_ = name.split("/")
         region = zone.rsplit("-", 1)[0]

@@ -7,10 +7,11 @@ is a `Kind`. Only the operator may call.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from mailinfra.sandbox.gcp.http import ApiError, Request, Router
 from mailinfra.sandbox.gcp.identity import OPERATOR
-from mailinfra.sandbox.gcp.store import Document, Store
+from mailinfra.sandbox.gcp.store import Document, Store, timestamp
 from mailinfra.sandbox.paths import SandboxError
 
 COMPUTE: str = "https://www.googleapis.com/compute/v1/"
@@ -95,12 +96,18 @@ class Resources:
         return document
 
     def _insert(self, request: Request, kind: str, object: str) -> Document:
-        handler, name = self._handler(request, kind), object
+        self._handler(request, kind)
+        return self.insert(kind, object, request.json())
+
+    def insert(self, kind: str, name: str, inputs: Document, at: datetime | None = None) -> Document:
+        """Makes a resource; one that tells its time was made `at` that time. Raises ApiError."""
+        handler = self._kinds[kind]
         with self._store.transaction():
             if self._store.get(kind, name):
                 raise ApiError(409, f"The resource '{name}' already exists", reason="alreadyExists")
-            inputs = request.json()
             document = {"inputs": inputs, "outputs": handler.plan(name, inputs, None)}
+            if at is not None:
+                document["outputs"]["creationTimestamp"] = timestamp(at)
             self._store.put(kind, name, document)
         try:
             with _refusals():
@@ -130,11 +137,15 @@ class Resources:
         return document
 
     def _delete(self, request: Request, kind: str, object: str) -> Document:
-        handler, name = self._handler(request, kind), object
-        document = self.known(kind, name)
+        self._handler(request, kind)
+        self.remove(kind, object)
+        return {}
+
+    def remove(self, kind: str, name: str) -> None:
+        """Ends a resource. Raises ApiError, 404 when there is none."""
+        handler, document = self._kinds[kind], self.known(kind, name)
         if user := handler.user(name, document):
             raise in_use(name, user)
         with _refusals():
             handler.remove(name, document)
         self._store.delete(kind, name)
-        return {}

@@ -3,10 +3,12 @@
 import contextlib
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from mailinfra.places import place
 from mailinfra.sandbox.context import Context, Method
+from mailinfra.sandbox.gcp import snapshots
 from mailinfra.sandbox.gcp.api import HOSTS, GoogleApis
 from mailinfra.sandbox.gcp.clouddns import ManagedZone, RecordSet
 from mailinfra.sandbox.gcp.compute import Compute
@@ -101,6 +103,18 @@ class SupervisedMachines:
         """Removes a disk that no server has."""
         self._supervisor.delete_volume(volume)
 
+    def snapshot_volume(self, volume: str, snapshot: str, size: int) -> None:
+        """Keeps what is on a disk."""
+        self._supervisor.snapshot_volume(volume, snapshot, size)
+
+    def restore_volume(self, volume: str, snapshot: str, size: int) -> None:
+        """Makes a disk of what was kept."""
+        self._supervisor.restore_volume(volume, snapshot, size)
+
+    def delete_snapshot(self, snapshot: str) -> None:
+        """Removes what was kept."""
+        self._supervisor.delete_snapshot(snapshot)
+
 
 class Service:
     """Cloud KMS, Cloud Storage, IAM, Compute Engine and Cloud DNS; see the modules beside this one."""
@@ -110,6 +124,7 @@ class Service:
     def __init__(self) -> None:
         self._servers: list[Server] = []
         self._apis: GoogleApis | None = None
+        self._compute: Compute | None = None
         self._url = ""
         self._lock = threading.Lock()
 
@@ -119,8 +134,10 @@ class Service:
         self._apis = apis
         machines = SupervisedMachines(context.supervisor) if context.supervisor else None
         compute = Compute(apis.store, apis.identity, machines, DnsNames(context))
-        for kind, handler in compute.kinds().items():
+        for kind, handler in {**compute.kinds(), **snapshots.kinds(compute)}.items():
             apis.resources.add(kind, handler)
+        apis.add(snapshots.SnapshotApi(compute, apis.resources))
+        self._compute = compute
 
         def dns(method: str, **parameters: Any) -> Any:
             return context.call(f"dns.{method}", **parameters)
@@ -152,8 +169,14 @@ class Service:
             self._apis = None
 
     def methods(self) -> dict[str, Method]:
-        """`gcp.endpoint`."""
-        return {"endpoint": self.endpoint}
+        """`gcp.endpoint`, `gcp.run_schedules`."""
+        return {"endpoint": self.endpoint, "run_schedules": self.run_schedules}
+
+    def run_schedules(self, at: str) -> dict[str, list[str]]:
+        """Do what resource policies have to do at a time (RFC 3339)."""
+        if self._apis is None or self._compute is None:
+            raise RuntimeError("the service is not started")
+        return snapshots.run(self._compute, self._apis.resources, datetime.fromisoformat(at))
 
     def endpoint(self) -> dict[str, str]:
         """Where the APIs listen on loopback (`url`), and the operator's `token`, which may do everything."""

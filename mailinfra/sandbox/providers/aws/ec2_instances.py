@@ -363,6 +363,7 @@ class Volume(Ec2Adapter):
             "encrypted": volume.get("Encrypted", False),
             "kmsKeyId": volume.get("KmsKeyId"),
             "size": volume["Size"],
+            "snapshotId": volume.get("SnapshotId") or None,
             "type": volume.get("VolumeType"),
             **tag_outputs(volume.get("Tags")),
         }
@@ -375,7 +376,10 @@ class Volume(Ec2Adapter):
 
 
 class VolumeAttachment(Ec2Adapter):
-    """https://www.pulumi.com/registry/packages/aws/api-docs/ec2/volumeattachment/"""
+    """With `stopInstanceBeforeDetaching` the server is off when its volume goes, and stays off: see `InstanceState`.
+
+    https://www.pulumi.com/registry/packages/aws/api-docs/ec2/volumeattachment/
+    """
 
     rules = Rules(replaces=frozenset({"deviceName", "instanceId", "volumeId"}))
 
@@ -404,5 +408,44 @@ class VolumeAttachment(Ec2Adapter):
     def remove(self, api: Any, call: Call) -> None:
         if call.state.get("skipDestroy"):
             return
+        if call.state.get("stopInstanceBeforeDetaching"):
+            api.stop_instances(InstanceIds=[call.state["instanceId"]])
+            call.cloud.machines.stop(call.state["instanceId"])
         api.detach_volume(VolumeId=call.state["volumeId"], InstanceId=call.state["instanceId"])
         call.cloud.machines.sync(region_of(call))
+
+
+class InstanceState(Ec2Adapter):
+    """Whether a server runs. Removing it leaves the server as it is, as the real provider does.
+
+    https://www.pulumi.com/registry/packages/aws/api-docs/ec2transitgateway/instancestate/
+    """
+
+    rules = Rules(replaces=frozenset({"instanceId"}))
+
+    def check(self, call: Call) -> list[Failure]:
+        state = call.inputs.get("state")
+        if known(state) and state not in {"running", "stopped"}:
+            return [Failure("state", f"found {state!r}; allowed: running, stopped")]
+        return []
+
+    def make(self, api: Any, call: Call) -> str:
+        return str(call.inputs["instanceId"])
+
+    def set_up(self, api: Any, call: Call) -> None:
+        instance = call.inputs["instanceId"]
+        if call.inputs["state"] == "running":
+            api.start_instances(InstanceIds=[instance])
+            call.cloud.machines.start(region_of(call), instance)
+        else:
+            api.stop_instances(InstanceIds=[instance])
+            call.cloud.machines.stop(instance)
+
+    def find(self, api: Any, call: Call) -> Object | None:
+        state = _instance(api, call.id)["State"]["Name"]
+        if state in {"terminated", "shutting-down"}:
+            return None
+        return {"instanceId": call.id, "state": state}
+
+    def remove(self, api: Any, call: Call) -> None:
+        pass

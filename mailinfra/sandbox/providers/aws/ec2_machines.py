@@ -75,6 +75,18 @@ class Machines:
                 self.sync(region)
                 self._cloud.control.call("machines.restart", id=instance)
 
+    def stop(self, instance: str) -> None:
+        """Power an instance's machine off and leave it off; one that is not there is off."""
+        if self.booted and self.exists(instance):
+            self._cloud.control.call("machines.stop", id=instance)
+
+    def start(self, region: str, instance: str) -> None:
+        """Start an instance's machine if it is off, with the volumes that it has by now."""
+        if self.booted:
+            with self._lock:
+                self.sync(region)
+                self._cloud.control.call("machines.start", id=instance)
+
     def delete(self, region: str, instance: str) -> None:
         """Power an instance's machine off and remove it with its disk."""
         if self.booted:

@@ -12,6 +12,7 @@ from mailinfra.sandbox.providers.aws import (
     logs,
     route53,
     s3,
+    snapshots,
 )
 from mailinfra.sandbox.providers.base import Adapter
 from mailinfra.sandbox.providers.diffs import Rules
@@ -21,6 +22,8 @@ def adapters() -> Mapping[str, Adapter]:
     """The live types by token."""
     return {
         "aws:cloudwatch/logGroup:LogGroup": logs.LogGroup(),
+        "aws:dlm/lifecyclePolicy:LifecyclePolicy": snapshots.LifecyclePolicy(),
+        "aws:ebs/snapshot:Snapshot": snapshots.Snapshot(),
         "aws:ebs/volume:Volume": ec2_instances.Volume(),
         "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup": ec2_firewall.DefaultSecurityGroup(),
         "aws:ec2/eip:Eip": ec2_addresses.Eip(),
@@ -37,6 +40,7 @@ def adapters() -> Mapping[str, Adapter]:
         "aws:ec2/subnet:Subnet": ec2_network.Subnet(),
         "aws:ec2/volumeAttachment:VolumeAttachment": ec2_instances.VolumeAttachment(),
         "aws:ec2/vpc:Vpc": ec2_network.Vpc(),
+        "aws:ec2transitgateway/instanceState:InstanceState": ec2_instances.InstanceState(),
         "aws:iam/instanceProfile:InstanceProfile": iam.InstanceProfile(),
         "aws:iam/policy:Policy": iam.Policy(),
         "aws:iam/role:Role": iam.Role(),

@@ -236,6 +236,89 @@ class AttachedDisk(DaemonAdapter):
         return super().outputs(call, answer) | {"project": project, "zone": zone}
 
 
+class Snapshot(DaemonAdapter):
+    """`gcp.compute.Snapshot`."""
+
+    kind = "snapshot"
+    shown = _LINKED | {"diskSizeGb", "storageLocations"}
+    computed = frozenset({"storageLocations", "snapshotType"})
+    volatile = LABELLED | {"labelFingerprint"}
+    rules = Rules(
+        replaces=frozenset(
+            {
+                "name",
+                "sourceDisk",
+                "zone",
+                "description",
+                "chainName",
+                "guestFlush",
+                "params",
+                "project",
+                "snapshotEncryptionKey",
+                "snapshotType",
+                "sourceDiskEncryptionKey",
+                "sourceInstantSnapshot",
+                "storageLocations",
+            }
+        )
+    )
+
+    def full_name(self, call: Call) -> str:
+        return f"projects/{setting(call, 'project')}/global/snapshots/{call.inputs['name']}"
+
+    def outputs(self, call: Call, answer: Object) -> Object:
+        return (
+            super().outputs(call, answer)
+            | labels(call)
+            | {
+                "snapshotId": int(answer["outputs"]["number"]) % 2**53,
+                "labelFingerprint": _fingerprint(answer["inputs"].get("labels")),
+            }
+        )
+
+
+class ResourcePolicy(DaemonAdapter):
+    """`gcp.compute.ResourcePolicy`: snapshot schedules, which the daemon runs."""
+
+    kind = "resourcePolicy"
+    shown = frozenset({"selfLink", "project", "region"})
+    rules = Rules(
+        replaces=frozenset(
+            {
+                "name",
+                "description",
+                "groupPlacementPolicy",
+                "instanceSchedulePolicy",
+                "project",
+                "region",
+                "workloadPolicy",
+            }
+        )
+    )
+
+    def full_name(self, call: Call) -> str:
+        region = setting(call, "region")
+        return f"projects/{setting(call, 'project')}/regions/{region}/resourcePolicies/{call.inputs['name']}"
+
+    def replaced_by(self, call: Call, changes: list[Change]) -> frozenset[str]:
+        # Only the schedule itself is changed in place (resourcePolicies.patch).
+        path = "snapshotSchedulePolicy"
+        return nested(changes, frozenset({f"{path}.retentionPolicy", f"{path}.snapshotProperties"}))
+
+
+class DiskResourcePolicyAttachment(DaemonAdapter):
+    """`gcp.compute.DiskResourcePolicyAttachment`."""
+
+    kind = "diskPolicy"
+    shown = frozenset({"project", "zone"})
+    rules = Rules(replaces=frozenset({"name", "disk", "project", "zone"}))
+
+    def full_name(self, call: Call) -> str:
+        disk = str(call.inputs["disk"]).rsplit("/", 1)[-1]
+        place = f"projects/{setting(call, 'project')}/zones/{setting(call, 'zone')}"
+        return f"{place}/disks/{disk}/{call.inputs['name']}"
+
+
 class HealthCheck(DaemonAdapter):
     """`gcp.compute.HealthCheck`."""
 
@@ -386,6 +469,9 @@ ADAPTERS = {
     "gcp:compute/address:Address": Address(),
     "gcp:compute/disk:Disk": Disk(),
     "gcp:compute/attachedDisk:AttachedDisk": AttachedDisk(),
+    "gcp:compute/diskResourcePolicyAttachment:DiskResourcePolicyAttachment": DiskResourcePolicyAttachment(),
+    "gcp:compute/resourcePolicy:ResourcePolicy": ResourcePolicy(),
+    "gcp:compute/snapshot:Snapshot": Snapshot(),
     "gcp:compute/healthCheck:HealthCheck": HealthCheck(),
     "gcp:compute/instance:Instance": Instance(),
 }
