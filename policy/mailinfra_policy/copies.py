@@ -21,7 +21,7 @@ from mailinfra_policy.config import Config
 from mailinfra_policy.location import Site, site
 from mailinfra_policy.resource import Resource, Stack
 from mailinfra_policy.rule import Context
-from mailinfra_policy.stores import spots
+from mailinfra_policy.stores import regions, spots
 from mailinfra_policy.values import UNKNOWN, Unknown, Value, get
 from mailinfra_policy.zones import zone_of
 
@@ -177,8 +177,10 @@ def enough(store: Resource, found: list[Copy], context: Context) -> str:
     distant = sum(away(copy, store, context) for copy in found)
     if 1 + len(found) >= wanted.copies and len(media) >= wanted.media and distant:
         return ""
+    copied, kinds = 1 + len(found), len(media)
     return (
-        f"{1 + len(found)} copies on {len(media)} kinds of media ({', '.join(sorted(media))}), "
+        f"{copied} {'copy' if copied == 1 else 'copies'} on {kinds} {'kind' if kinds == 1 else 'kinds'} of media "
+        f"({', '.join(sorted(media))}), "
         f"{distant} of them in another cloud or region of the same zone"
     )
 
@@ -206,6 +208,20 @@ def holds_copies(resource: Resource, stack: Stack) -> bool:
         for bucket in stack.referred(replica, f"{path}.destination.bucket", *S3_BUCKETS)
     }
     return any(bucket.tag("backup-of") is not None or bucket in ends for bucket in buckets)
+
+
+def tells(resource: Resource, stack: Stack) -> bool:
+    """For guards: whether a store in a schedule's region has as many copies as the config asks by default. Where it
+    has not, the store is blamed, and nothing more is said of one of its copies."""
+    context, here = Context(stack, Config()), regions(resource, stack)
+    wanted = context.config.backups
+    for store in stores(context):
+        if store.cloud == resource.cloud and here & regions(store, stack):
+            found = copies(store, context)
+            media = {MEDIA[store.type], *(copy.medium for copy in found)}
+            if 1 + len(found) >= wanted.copies and len(media) >= wanted.media:
+                return True
+    return False
 
 
 def _places(resource: Resource, stack: Stack) -> tuple[Site | None, ...]:

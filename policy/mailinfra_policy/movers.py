@@ -18,7 +18,7 @@ class Mover:
 
 
 # A line is a module and its types. After a type: `!` it has no tags, `#x` the input with its tags where this is not
-# `tags` or `labels`; `@x` an input that names a place, `>x` one that refers to what receives the content, `<x` one that
+# `tags` or `labels` `@x` an input that names a place, `>x` one that refers to what receives the content, `<x` one that
 # refers to what it belongs to.
 _AWS = """
 appflow Flow >destinationFlowConfigs[*].destinationConnectorProperties.s3.bucketName
@@ -96,7 +96,8 @@ bigquery DataTransferConfig! >destinationDatasetId Job >extract.destinationUris[
   >copy.destinationTable.datasetId >query.destinationTable.datasetId >load.destinationTable.datasetId
 cloudasset ProjectFeed! >feedOutputConfig.pubsubDestination.topic FolderFeed!
   >feedOutputConfig.pubsubDestination.topic OrganizationFeed! >feedOutputConfig.pubsubDestination.topic
-compute DiskAsyncReplication! <primaryDisk >secondaryDisk.disk ResourcePolicy!
+compute DiskAsyncReplication! <primaryDisk >secondaryDisk.disk
+  ResourcePolicy#snapshotSchedulePolicy.snapshotProperties.labels
   @snapshotSchedulePolicy.snapshotProperties.storageLocations
 container Cluster#resourceLabels >resourceUsageExportConfig.bigqueryDestination.datasetId
 datastream Stream >destinationConfig.destinationConnectionProfile

@@ -13,6 +13,7 @@ from mailinfra_policy.copies import (
     copies,
     enough,
     stores,
+    tells,
 )
 from mailinfra_policy.resource import Resource
 from mailinfra_policy.rule import Context, Control, Finding, Framework, Guard, Rule, Severity
@@ -62,8 +63,10 @@ RULE = Rule(
         PLAN: (
             Guard("rules[*].schedule", wrong=("cron(0 3 * * ? *)", "rate(1 day)", "cron(0 * ? * MON *)")),
         ),
-        DLM: (Guard("policyDetails.schedules[*].createRule.interval", wrong=(2, 24)),),
-        SCHEDULE: (Guard("snapshotSchedulePolicy.schedule.hourlySchedule.hoursInCycle", wrong=(2, 24)),),
+        DLM: (Guard("policyDetails.schedules[*].createRule.interval", wrong=(2, 24), where=tells),),
+        SCHEDULE: (
+            Guard("snapshotSchedulePolicy.schedule.hourlySchedule.hoursInCycle", wrong=(2, 24), where=tells),
+        ),
         GCP_PLAN: (
             Guard("backupRules[*].standardSchedule.hourlyFrequency", wrong=(6, 24)),
             Guard("backupRules[*].standardSchedule.recurrenceType", wrong=("DAILY", "WEEKLY")),

@@ -24,6 +24,7 @@ from mailinfra_policy.copies import (
     copies,
     enough,
     stores,
+    tells,
 )
 from mailinfra_policy.resource import Resource
 from mailinfra_policy.rule import Context, Control, Finding, Framework, Guard, Rule, Severity
@@ -80,14 +81,17 @@ RULE = Rule(
         PLAN: (Guard(""),),
         SELECTION: (Guard(""), Guard("resources", wrong=(["arn:aws:ec2:eu-central-1:1:volume/other"],))),
         DLM: (
-            Guard(""),
-            Guard("policyDetails.targetTags", wrong=({"data-class": "other"},)),
-            Guard("state", wrong=("DISABLED",), needed=False),
+            Guard("", where=tells),
+            Guard("policyDetails.targetTags", wrong=({"data-class": "other"},), where=tells),
+            Guard("state", wrong=("DISABLED",), needed=False, where=tells),
         ),
         EFS_REPLICA: (Guard(""),),
         S3_REPLICA: (Guard(""), Guard("rules[*].status", wrong=("Disabled",))),
-        SCHEDULE: (Guard(""),),
-        **{token: (Guard(""), Guard("disk", wrong=("other",))) for token in ATTACHMENTS},
+        SCHEDULE: (Guard("", where=tells),),
+        **{
+            token: (Guard("", where=tells), Guard("disk", wrong=("other",), where=tells))
+            for token in ATTACHMENTS
+        },
         ASYNC: (Guard(""), Guard("primaryDisk", wrong=("other",))),
         GCP_PLAN: (Guard(""),),
         ASSOCIATION: (Guard(""), Guard("resource", wrong=("other",))),

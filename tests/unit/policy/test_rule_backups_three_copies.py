@@ -31,7 +31,7 @@ TAG = "aws:ResourceTag/data-class"
 def test_a_store_alone_is_told_what_it_lacks() -> None:
     (item,) = found(RULE, [VOLUME])
     assert item.finding.resource is VOLUME
-    assert item.finding.found.startswith("1 copies on 1 kinds of media (disk), 0 of them in another")
+    assert item.finding.found.startswith("1 copy on 1 kind of media (disk), 0 of them in another")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_one_kind_of_medium_is_not_enough() -> None:
     second = replace(
         replica(), urn="other", name="other", props={**replica().props, "zone": "europe-west1-b"}
     )
-    assert "1 kinds of media" in found(RULE, [VOLUME, replica(), second])[0].finding.found
+    assert "1 kind of media" in found(RULE, [VOLUME, replica(), second])[0].finding.found
 
 
 @pytest.mark.parametrize("of", ["eu", "eu-central-1", "mail", "us_eu", "us eu"])

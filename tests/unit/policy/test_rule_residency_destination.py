@@ -175,3 +175,26 @@ def test_what_sends_without_a_zone_is_found() -> None:
         "aws:ec2/flowLog:FlowLog", "flow", {"logDestination": "arn:aws:logs:eu-west-1:1:log-group:x"}
     )
     assert places(RULE, [flow]) == [("flow", "tags.residency-zone")]
+
+
+@pytest.mark.parametrize(
+    ("zone", "location", "expected"),
+    [
+        ("eu", "europe-west3", []),
+        ("eu", "us-central1", ["snapshotSchedulePolicy.snapshotProperties.storageLocations"]),
+        ("us", "europe-west3", ["snapshotSchedulePolicy.snapshotProperties.storageLocations"]),
+        ("", "europe-west3", ["snapshotSchedulePolicy.snapshotProperties.labels.residency-zone"]),
+    ],
+)
+def test_a_snapshot_schedule_belongs_to_the_zone_that_its_snapshots_name(
+    zone: str, location: str, expected: list[str]
+) -> None:
+    """A resource policy can carry no labels of its own; the snapshots that it makes can."""
+    properties = {"storageLocations": location, "labels": {"residency-zone": zone} if zone else {}}
+    policy = {"schedule": {"hourlySchedule": {"hoursInCycle": 1}}, "snapshotProperties": properties}
+    schedule = resource(
+        "gcp:compute/resourcePolicy:ResourcePolicy",
+        "hourly",
+        {"region": "europe-west3", "snapshotSchedulePolicy": policy},
+    )
+    assert [path for _, path in places(RULE, [schedule])] == expected
