@@ -19,6 +19,7 @@ from mailinfra_components.network import MailNetwork
 from mailinfra_components.nodes import MailNodes
 from mailinfra_components.records import MailRecords
 from mailinfra_components.routing import MxRouting
+from mailinfra_components.snapshots import MailSnapshots
 from mailinfra_components.traces import MailTraces, ProjectTraces
 
 COMPONENTS = [
@@ -29,6 +30,7 @@ COMPONENTS = [
     MailNetwork,
     MailNodes,
     MailRecords,
+    MailSnapshots,
     MailTraces,
     MxRouting,
     ProjectTraces,

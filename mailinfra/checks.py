@@ -5,6 +5,7 @@ everything wrong is said at once. Fields that are wrong by themselves are refuse
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
@@ -29,6 +30,8 @@ LONGEST_NAME = 253
 LONGEST_LABEL = 63
 SHARED_LABELS = ("mx", "nodes")
 """Labels under the primary domain that hold the steering zones and the nodes."""
+
+EBS_SNAPSHOT = re.compile(r"snap-[0-9a-f]{8,17}")
 
 Check = Callable[[Fleet, Places], Iterable[Problem]]
 
@@ -158,6 +161,20 @@ def check_groups(fleet: Fleet, places: Places) -> Iterator[Problem]:
                     f"egress on {region.cloud.value}, which never opens port 25 to the internet",
                     f"egress on {', '.join(sorted(cloud.value for cloud in OUTBOUND_SMTP))}",
                 )
+
+
+def check_restores(fleet: Fleet, places: Places) -> Iterator[Problem]:
+    """Only a node that there is and that holds mail has a volume to restore, from a snapshot of its own cloud."""
+    for index, region in enumerate(fleet.regions):
+        for number, group in enumerate(region.groups):
+            for node, snapshot in group.from_snapshot.items():
+                path = f"regions[{index}].groups[{number}].from_snapshot.{node}"
+                if Role.MAILBOX not in group.roles:
+                    yield Problem(path, "a group without the role mailbox", "a group with mail volumes")
+                elif not 1 <= node <= group.count:
+                    yield Problem(path, f"node {node}", f"a node of the group: 1 to {group.count}")
+                if region.cloud is Cloud.AWS and not EBS_SNAPSHOT.fullmatch(snapshot):
+                    yield Problem(path, repr(snapshot), "an EBS snapshot's id (snap-…)")
 
 
 def check_networks(fleet: Fleet, places: Places) -> Iterator[Problem]:
@@ -487,6 +504,7 @@ SECTIONS: Mapping[Check, frozenset[str]] = {
     check_zones: frozenset({"zones", "regions"}),
     check_regions: frozenset({"zones", "regions"}),
     check_groups: frozenset({"regions"}),
+    check_restores: frozenset({"regions"}),
     check_networks: frozenset({"regions"}),
     check_zone_services: frozenset({"zones", "regions", "mx", "residency"}),
     check_mx: frozenset({"regions", "mx", "dns"}),

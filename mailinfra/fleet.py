@@ -161,6 +161,11 @@ RegionName = Annotated[
     Field(pattern=rf"^{LABEL}$", max_length=32),
     Words("a cloud's region name, such as eu-central-1 or europe-west3"),
 ]
+SnapshotName = Annotated[
+    str,
+    Field(pattern=r"^(?:snap-[0-9a-f]{8,17}|[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?)$"),
+    Words("an EBS snapshot's id (snap-…) or a Compute Engine snapshot's name"),
+]
 ZoneId = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,62}$"),
@@ -220,6 +225,14 @@ class NodeGroup(Model):
     """The system disk, in GiB."""
     data_gib: int = Field(default=100, ge=1, le=16384)
     """The mail volume of each `mailbox` node, in GiB. Other roles have none."""
+    from_snapshot: dict[int, SnapshotName] = Field(default_factory=dict)
+    """Restores: the number of a `mailbox` node, and the snapshot that its mail volume is made from (EBS: its id,
+    Compute Engine: its name). The next `up` makes the volume, moves the server to it, and leaves the volume that it
+    had before as it is, beside it. The entry stays for as long as the volume is in use; with another snapshot the
+    volume made from the one before has to be unprotected, for it is deleted."""
+    keep_replaced: bool = True
+    """Whether volumes that a restore has replaced stay. Off: the next `up` deletes them, once each was unprotected
+    by `pulumi state unprotect`."""
     position: int | None = Field(default=None, ge=0, le=63)
     """Its place in the region's address plan, by default its place in the list (from 0). Give it to the
     groups that follow before a group in front of them is removed, and no node changes its address."""

@@ -32,7 +32,7 @@ DATA_DEVICES = {Cloud.AWS: "/dev/sdf", Cloud.GCP: "/dev/disk/by-id/google-data"}
 
 @dataclass(frozen=True)
 class NodePlan:
-    """One node."""
+    """One node. `snapshot` is what its mail volume is made from, empty for one that began empty."""
 
     name: str
     fqdn: str
@@ -42,6 +42,7 @@ class NodePlan:
     roles: tuple[Role, ...]
     address: NodeAddress
     data_device: str
+    snapshot: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class GroupPlan:
     is_issuer: bool
     service_names: tuple[str, ...]
     nodes: tuple[NodePlan, ...]
+    keep_replaced: bool = True
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,9 @@ def _group(
                 roles=group.roles,
                 address=node_address(network, region.cloud, place, position, number),
                 data_device=device,
+                snapshot=group.from_snapshot.get(number, ""),
             )
             for number in range(1, group.count + 1)
         ),
+        keep_replaced=group.keep_replaced,
     )

@@ -15,6 +15,7 @@ _HOMES = {
     "MailNetwork": "network",
     "MailNodes": "nodes",
     "MailRecords": "records",
+    "MailSnapshots": "snapshots",
     "MailTraces": "traces",
     "MxRouting": "routing",
     "ProjectTraces": "traces",

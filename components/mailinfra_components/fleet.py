@@ -19,6 +19,7 @@ from mailinfra_components.nodes import MailNodes
 from mailinfra_components.options import received
 from mailinfra_components.records import MailRecords
 from mailinfra_components.routing import MxRouting
+from mailinfra_components.snapshots import MailSnapshots
 from mailinfra_components.traces import MailTraces, ProjectTraces
 
 
@@ -94,8 +95,10 @@ class MailFleet(pulumi.ComponentResource):
             },
             mine,
         )
-        for region in regions:
-            self._traces(region, keys[region.name], networks[region.name])
+        alarms = {
+            region.name: self._traces(region, keys[region.name], networks[region.name]).alarms
+            for region in regions
+        }
         if any(region.cloud is Cloud.GCP for region in regions):
             ProjectTraces(
                 names.gcp_name(fleet, "project"),
@@ -105,8 +108,9 @@ class MailFleet(pulumi.ComponentResource):
         directories = {region.name: self._directory(region, keys[region.name]) for region in regions}
         instances: dict[str, pulumi.Output[dict[str, str]]] = {}
         for region in regions:
+            disks: dict[str, tuple[pulumi.Output[str], str]] = {}
             for group in region.groups:
-                instances[f"{region.name}/{group.name}"] = self._nodes(
+                nodes = self._nodes(
                     region,
                     group,
                     keys[region.name],
@@ -114,7 +118,11 @@ class MailFleet(pulumi.ComponentResource):
                     networks[region.name],
                     directories[region.name],
                     records,
-                ).ids
+                )
+                instances[f"{region.name}/{group.name}"] = nodes.ids
+                disks |= nodes.disks
+            if disks:
+                self._snapshots(region, disks, alarms[region.name])
         self.name_servers, self.signers = records.name_servers, records.signers
         self.regions = pulumi.Output.all(
             **{
@@ -266,6 +274,31 @@ class MailFleet(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
 
+    def _snapshots(
+        self,
+        region: RegionPlan,
+        disks: dict[str, tuple[pulumi.Output[str], str]],
+        alarms: pulumi.Output[str],
+    ) -> None:
+        args: dict[str, Any] = {
+            "cloud": region.cloud.value,
+            "region": region.name,
+            "zone": region.zone,
+            "days": self._plan.fleet.backup.snapshot_days,
+        }
+        if region.cloud is Cloud.AWS:
+            args |= {"account": self._account(region), "alarms": alarms}
+        else:
+            args["disks"] = [
+                {"name": name, "disk": disk, "availability_zone": zone}
+                for name, (disk, zone) in disks.items()
+            ]
+        MailSnapshots(
+            self._resource(region, "snapshots"),
+            args,  # type: ignore[arg-type]  # what differs between the clouds is added above
+            pulumi.ResourceOptions(parent=self),
+        )
+
     def _directory(self, region: RegionPlan, keys: MailKeys) -> UserDirectory:
         fleet, account = self._plan.fleet, self._account(region)
         return UserDirectory(
@@ -337,6 +370,7 @@ class MailFleet(pulumi.ComponentResource):
                     "availability_zone": node.address.availability_zone,
                     "subnet": region.network.subnets[node.address.subnet].zone_letter or "all",
                     "script": script(node),
+                    **({"snapshot": node.snapshot} if node.snapshot else {}),
                 }
                 for node in group.nodes
             ],
@@ -348,6 +382,9 @@ class MailFleet(pulumi.ComponentResource):
             "storage_key": keys.storage_key,
             "bucket": directory.bucket,
             "protect": fleet.protect,
+            "replica_of": [store.region for store in self._plan.copies if store.replica == region.name],
+            "snapshots": self._resource(region, "snapshots"),
+            "keep_replaced": group.keep_replaced,
         }
         if reference is not None:
             args["dkim_key"] = reference

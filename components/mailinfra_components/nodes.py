@@ -1,7 +1,9 @@
 """MailNodes: the servers of one node group in one region."""
 
 import base64
+import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
 import pulumi
@@ -28,6 +30,8 @@ class Node(TypedDict):
     """The subnet's name."""
     script: pulumi.Input[str]
     """Its bootstrap script, from `mailinfra.node.bootstrap.render`."""
+    snapshot: NotRequired[str]
+    """The snapshot that its mail volume is made from; none for a volume that begins empty."""
 
 
 class MailNodesArgs(TypedDict):
@@ -71,6 +75,21 @@ class MailNodesArgs(TypedDict):
     """From `MailKeys`: only for the region's issuer group."""
     protect: NotRequired[bool]
     """Whether Pulumi refuses to delete the mail volumes; yes if nothing is said."""
+    replica_of: NotRequired[list[str]]
+    """The regions whose mail the group's nodes keep replicas of, beside their own."""
+    snapshots: NotRequired[str]
+    """The name of the region's `MailSnapshots`, which find the volumes by it (AWS)."""
+    keep_replaced: NotRequired[bool]
+    """Whether a volume stays that another one, made from a snapshot, has replaced; yes if nothing is said."""
+
+
+@dataclass(frozen=True)
+class MailVolume:
+    """A mail volume: its name as a resource and at GCP, and the snapshot that it is made from, if any."""
+
+    name: str
+    cloud_name: str
+    snapshot: str
 
 
 class MailNodes(pulumi.ComponentResource):
@@ -79,17 +98,31 @@ class MailNodes(pulumi.ComponentResource):
     Fixed addresses, reverse names, disks under the region's key, an identity that can read its part of the control
     bucket and use its keys and nothing else, no way in for administrators. A changed script restarts a node and
     is applied at its boot: disks, and with them queues, stay.
+
+    A node's `snapshot` restores its mail volume. The volume made from it is another resource than the one before: a
+    replacement would have to delete what is protected, and on GCP before the new one is there, for both would have
+    one name. So the old one stays as it is, protected and detached, until `keep_replaced` is off and it was
+    unprotected by hand; and the server is not replaced, for its queue may hold what could not be delivered to the
+    lost volume. AWS: the server is stopped, its attachment moves, and it is started again. GCP: the disk is exchanged
+    under the running server, which then has to be restarted by hand (`gcloud compute instances reset`), since no
+    property of an instance that may change does that.
     """
 
     ids: pulumi.Output[dict[str, str]]
     """Node name to the cloud's instance id."""
+    volumes: pulumi.Output[dict[str, str]]
+    """Mail volumes by their nodes' names, one made from a snapshot with the snapshot's mark behind: the volume's id, on
+    GCP the disk's name."""
 
     def __init__(self, name: str, args: MailNodesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailNodes", name, {}, opts)
         args = received(args)
+        self.disks: dict[str, tuple[pulumi.Output[str], str]] = {}
+        """The same with each one's availability zone, for those who declare in this process."""
         ids = self._aws(name, args) if args["cloud"] == Cloud.AWS else self._gcp(name, args)
         self.ids = pulumi.Output.all(**ids)
-        self.register_outputs({"ids": self.ids})
+        self.volumes = pulumi.Output.all(**{key: volume for key, (volume, _) in self.disks.items()})
+        self.register_outputs({"ids": self.ids, "volumes": self.volumes})
 
     def _aws(self, name: str, args: MailNodesArgs) -> dict[str, pulumi.Output[str]]:
         region, marks = args["region"], tags(name, args["zone"])
@@ -160,26 +193,47 @@ class MailNodes(pulumi.ComponentResource):
         return ids
 
     def _aws_volume(self, label: str, args: MailNodesArgs, node: Node, instance: aws.ec2.Instance) -> None:
-        volume = aws.ebs.Volume(
-            f"{label}-mail",
-            region=args["region"],
-            availability_zone=node["availability_zone"],
-            type="gp3",
-            size=args["data_gib"],
-            encrypted=True,
-            kms_key_id=args["storage_key"],
-            tags={**tags(label, args["zone"], data="mail"), "Name": f"{label}-mail"},
-            opts=children(self, protect=args.get("protect", True)),
-        )
-        aws.ec2.VolumeAttachment(
+        wanted = mail_volumes(label, args, node)
+        made = [
+            aws.ebs.Volume(
+                volume.name,
+                region=args["region"],
+                availability_zone=node["availability_zone"],
+                type="gp3",
+                size=args["data_gib"],
+                snapshot_id=volume.snapshot or None,
+                encrypted=True,
+                kms_key_id=args["storage_key"],
+                tags={**volume_tags(label, args), "Name": volume.name},
+                opts=children(self, protect=args.get("protect", True)),
+            )
+            for volume in wanted
+        ]
+        self._know(node, wanted, [volume.id for volume in made])
+        attached = aws.ec2.VolumeAttachment(
             f"{label}-mail-attached",
             region=args["region"],
             device_name="/dev/sdf",
-            volume_id=volume.id,
+            volume_id=made[0].id,
             instance_id=instance.id,
             stop_instance_before_detaching=True,
             opts=children(self, delete_before_replace=True),
         )
+        if snapshot := node.get("snapshot"):
+            # Named by the snapshot: one more restore starts the server once more.
+            aws.ec2transitgateway.InstanceState(
+                f"{label}-started-{short(snapshot)}",
+                region=args["region"],
+                instance_id=instance.id,
+                state="running",
+                opts=children(self, depends_on=[attached]),
+            )
+
+    def _know(self, node: Node, wanted: list[MailVolume], made: list[pulumi.Output[str]]) -> None:
+        # By what each is made from, not by its turn: what belongs to a volume stays with it when it is replaced.
+        for volume, name in zip(wanted, made, strict=True):
+            mark = f"-{short(volume.snapshot)}" if volume.snapshot else ""
+            self.disks[f"{node['name']}{mark}"] = name, node["availability_zone"]
 
     def _aws_identity(self, name: str, args: MailNodesArgs) -> aws.iam.InstanceProfile:
         marks = tags(name, args["zone"])
@@ -230,19 +284,25 @@ class MailNodes(pulumi.ComponentResource):
             label = f"{name}-{node['name']}"
             disks: list[gcp.compute.InstanceAttachedDiskArgs] = []
             if args["data_gib"]:
-                disk = gcp.compute.Disk(
-                    f"{label}-mail",
-                    name=f"{label}-mail",
-                    zone=node["availability_zone"],
-                    type="pd-balanced",
-                    size=args["data_gib"],
-                    disk_encryption_key={"kms_key_self_link": args["storage_key"]},
-                    labels=tags(label, args["zone"], data="mail"),
-                    opts=children(self, protect=args.get("protect", True)),
-                )
+                wanted_disks = mail_volumes(label, args, node)
+                made = [
+                    gcp.compute.Disk(
+                        volume.name,
+                        name=volume.cloud_name,
+                        zone=node["availability_zone"],
+                        type="pd-balanced",
+                        size=args["data_gib"],
+                        snapshot=volume.snapshot or None,
+                        disk_encryption_key={"kms_key_self_link": args["storage_key"]},
+                        labels=volume_tags(label, args),
+                        opts=children(self, protect=args.get("protect", True)),
+                    )
+                    for volume in wanted_disks
+                ]
+                self._know(node, wanted_disks, [volume.name for volume in made])
                 disks = [
                     gcp.compute.InstanceAttachedDiskArgs(
-                        source=disk.id, device_name="data", mode="READ_WRITE"
+                        source=made[0].id, device_name="data", mode="READ_WRITE"
                     )
                 ]
             mine = addresses[node["name"]]
@@ -357,6 +417,33 @@ class MailNodes(pulumi.ComponentResource):
                     )
                 )
         return account, grants
+
+
+def mail_volumes(label: str, args: MailNodesArgs, node: Node) -> list[MailVolume]:
+    """A node's mail volumes: the one in use, then the one that it has replaced, as long as that is kept."""
+    first = MailVolume(f"{label}-mail", f"{label}-mail", "")
+    if not (snapshot := node.get("snapshot")):
+        return [first]
+    # No longer than the first one's name is: Compute Engine allows 63 characters.
+    restored = MailVolume(f"{label}-mail-{short(snapshot)}", f"{label}-{short(snapshot)}", snapshot)
+    return [restored, first] if args.get("keep_replaced", True) else [restored]
+
+
+def short(snapshot: str) -> str:
+    """Four letters or digits that stand for a snapshot in names."""
+    return hashlib.sha256(snapshot.encode()).hexdigest()[:4]
+
+
+def volume_tags(label: str, args: MailNodesArgs) -> dict[str, str]:
+    """A mail volume's tags or labels: its own, whose replicas are on it, and who makes its snapshots."""
+    found = tags(label, args["zone"], data="mail")
+    if replicas := args.get("replica_of"):
+        # A label at Google has no spaces. The replica is a moment behind, never an interval.
+        between = " " if args["cloud"] == Cloud.AWS else "_"
+        found |= {"backup-of": between.join(replicas), "backup-interval-minutes": "0"}
+    if snapshots := args.get("snapshots"):
+        found["mailinfra-snapshots"] = snapshots
+    return found
 
 
 def user_data(script: str) -> str:

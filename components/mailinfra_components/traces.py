@@ -22,6 +22,10 @@ KEY_EVENTS = (
 """What must not happen to a key unseen (AWS KMS API)."""
 KEY_METHODS = ("DestroyCryptoKeyVersion", "UpdateCryptoKeyVersion", "UpdateCryptoKey", "SetIamPolicy")
 """The same in Cloud KMS."""
+SNAPSHOT_FAILURES = (
+    'resource.type="gce_disk" AND protoPayload.methodName="ScheduledSnapshots" AND severity>"INFO"'
+)
+"""Scheduled snapshots that failed (Compute Engine, "Monitor scheduled snapshots")."""
 WRITERS = ("cloudtrail.amazonaws.com", "delivery.logs.amazonaws.com")
 """The services that write traces."""
 TRAIL_EVENTS: list[Any] = [
@@ -74,6 +78,8 @@ class MailTraces(pulumi.ComponentResource):
 
     bucket: pulumi.Output[str]
     """The bucket with the traces."""
+    alarms: pulumi.Output[str]
+    """The topic that tells the operators (AWS); empty at Google Cloud, where `ProjectTraces` has a channel."""
 
     def __init__(self, name: str, args: MailTracesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailTraces", name, {}, opts)
@@ -82,7 +88,7 @@ class MailTraces(pulumi.ComponentResource):
             self._aws(name, args)
         else:
             self._gcp(name, args)
-        self.register_outputs({"bucket": self.bucket})
+        self.register_outputs({"bucket": self.bucket, "alarms": self.alarms})
 
     def _aws(self, name: str, args: MailTracesArgs) -> None:
         region, account = args["region"], pulumi.Output.from_input(args["account"])
@@ -168,7 +174,7 @@ class MailTraces(pulumi.ComponentResource):
         aws.cloudwatch.EventTarget(
             f"{name}-keys-alarm", region=region, rule=rule.name, arn=topic.arn, opts=children(self)
         )
-        self.bucket = kept.name
+        self.bucket, self.alarms = kept.name, topic.arn
 
     def _gcp(self, name: str, args: MailTracesArgs) -> None:
         project, region = args["account"], args["region"]
@@ -197,7 +203,7 @@ class MailTraces(pulumi.ComponentResource):
             member=sink.writer_identity,
             opts=children(self),
         )
-        self.bucket = kept.name
+        self.bucket, self.alarms = kept.name, pulumi.Output.from_input("")
 
 
 class ProjectTracesArgs(TypedDict):
@@ -210,7 +216,8 @@ class ProjectTracesArgs(TypedDict):
 
 
 class ProjectTraces(pulumi.ComponentResource):
-    """What a Google Cloud project has only once: every read and write of data is logged, and an alarm on its keys."""
+    """What a Google Cloud project has only once: every read and write of data is logged, and an alarm on its
+    keys and on snapshots of disks that failed."""
 
     channel: pulumi.Output[str]
     """The notification channel to the operators."""
@@ -251,6 +258,24 @@ class ProjectTraces(pulumi.ComponentResource):
             ],
             alert_strategy={
                 "notification_rate_limit": {"period": "300s"},
+                "auto_close": f"{7 * DAY}s",
+            },
+            notification_channels=[channel.id],
+            opts=children(self),
+        )
+        gcp.monitoring.AlertPolicy(
+            f"{name}-snapshots",
+            project=project,
+            display_name=f"{name}: a scheduled snapshot failed",
+            combiner="OR",
+            conditions=[
+                {
+                    "display_name": "Compute Engine could not make or delete a snapshot",
+                    "condition_matched_log": {"filter": SNAPSHOT_FAILURES},
+                }
+            ],
+            alert_strategy={
+                "notification_rate_limit": {"period": "3600s"},
                 "auto_close": f"{7 * DAY}s",
             },
             notification_channels=[channel.id],

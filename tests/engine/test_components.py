@@ -27,6 +27,7 @@ def test_the_committed_schema_is_the_one_that_the_engine_gets(
             "MailNetwork",
             "MailNodes",
             "MailRecords",
+            "MailSnapshots",
             "MailTraces",
             "MxRouting",
             "ProjectTraces",

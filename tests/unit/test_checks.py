@@ -8,6 +8,7 @@ from mailinfra.checks import CHECKS, SECTIONS, Check, problems
 from mailinfra.errors import ConfigError
 from mailinfra.fleet import Fleet
 from mailinfra.places import PLACES
+from mailinfra.plan import plan
 from tests.fleets import AWS_REGION, STACKS, config, fleet, refused
 
 EDGE = {"name": "edge", "roles": ["mx", "submission", "imap", "pop3"]}
@@ -17,7 +18,30 @@ SINGLE = [{"provider": "route53", "label": "aws"}]
 LATENCY = {"policy": "latency"}
 LONG = ".".join(["a" * 60] * 3) + ".test"
 
+SNAPSHOT = "snap-0123456789abcdef0"
+RESTORE = "from_snapshot"
+
 WRONG: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {f"regions__0__groups__2__{RESTORE}": {"2": SNAPSHOT}},
+        "regions[0].groups[2].from_snapshot.2",
+        "a node of the group: 1 to 1",
+    ),
+    (
+        {f"regions__0__groups__0__{RESTORE}": {"1": SNAPSHOT}},
+        "regions[0].groups[0].from_snapshot.1",
+        "a group with mail volumes",
+    ),
+    (
+        {f"regions__0__groups__2__{RESTORE}": {"1": "mail-20300101"}},
+        "regions[0].groups[2].from_snapshot.1",
+        "an EBS snapshot's id",
+    ),
+    (
+        {f"regions__0__groups__2__{RESTORE}": {"1": "Snap!"}},
+        "regions[0].groups[2].from_snapshot.1",
+        "an EBS snapshot's id (snap-…) or a Compute Engine snapshot's name",
+    ),
     ({"name": "google-mail"}, "name", "bucket names"),
     ({"domains": ["example.test", "example.test"]}, "domains[1]", "each domain once"),
     ({"domains": ["example.test", "sub.example.test"]}, "domains[1]", "none is below another"),
@@ -226,3 +250,14 @@ def test_a_check_reads_the_sections_that_it_names_and_no_others(check: Check) ->
     for name in sections:
         with pytest.raises(AttributeError):
             list(check(Fleet.of_sections(config(), sections - {name}), PLACES))
+
+
+def test_a_restore_reaches_the_node_that_it_is_for() -> None:
+    restored = plan(
+        fleet(
+            regions__0__groups__2__from_snapshot={"1": SNAPSHOT},
+            regions__1__groups__1__from_snapshot={"1": "mail-20300101"},
+        )
+    )
+    found = {node.fqdn.split(".")[1]: node.snapshot for node in restored.nodes if node.snapshot}
+    assert found == {"eu-central-1": SNAPSHOT, "europe-west3": "mail-20300101"}

@@ -98,6 +98,8 @@ def test_a_node_may_sign_with_its_own_regions_key_and_only_where_it_takes_mail_f
 ) -> None:
     signers = 0
     for policy in program.of("aws:iam/rolePolicy:RolePolicy"):
+        if policy.name.endswith("-snapshots-rights"):
+            continue  # no node's, but Data Lifecycle Manager's
         statements = {s["Sid"]: s for s in json.loads(policy.inputs["policy"])["Statement"]}
         assert all(
             "*" not in (s["Resource"] if isinstance(s["Resource"], str) else "") for s in statements.values()
@@ -117,3 +119,26 @@ def test_children_belong_to_a_region_of_their_own_zone(program: Program) -> None
         region, marks = resource.inputs.get("region"), resource.inputs.get("tags")
         if region in zones and isinstance(marks, dict) and "residency-zone" in marks:
             assert marks["residency-zone"] == zones[region], resource.name
+
+
+def test_every_region_with_mail_makes_snapshots_and_keeps_its_neighbours_replica() -> None:
+    program = fleet("sandbox")
+    names = {item.name for item in program.of("mailinfra:index:MailSnapshots")}
+    assert names == {
+        f"sandbox-{region}-snapshots"
+        for region in ("eu-central-1", "europe-west3", "us-east-1", "us-central1")
+    }
+    policies = program.of("aws:dlm/lifecyclePolicy:LifecyclePolicy")
+    wanted = [policy.inputs["policyDetails"]["targetTags"]["mailinfra-snapshots"] for policy in policies]
+    tagged = [volume.inputs["tags"]["mailinfra-snapshots"] for volume in program.of("aws:ebs/volume:Volume")]
+    assert sorted(wanted) == sorted(tagged)
+    disks = {disk.inputs["name"] for disk in program.of("gcp:compute/disk:Disk")}
+    attached = program.of("gcp:compute/diskResourcePolicyAttachment:DiskResourcePolicyAttachment")
+    assert {item.inputs["disk"] for item in attached} == disks
+    assert (
+        program.named("sandbox-eu-central-1-store-store-1-mail").inputs["tags"]["backup-of"] == "europe-west3"
+    )
+    assert (
+        program.named("sandbox-europe-west3-store-store-1-mail").inputs["labels"]["backup-of"]
+        == "eu-central-1"
+    )

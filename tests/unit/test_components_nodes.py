@@ -179,3 +179,80 @@ def test_no_group_writes_outside_its_own_enrolment_unless_it_issues() -> None:
         ["enrol/edge/"],
         ["enrol/", "certs/"],
     ]
+
+
+def restored(cloud: str, snapshot: str, **more: Any) -> Program:
+    args = arguments(cloud, "mailbox", data_gib=20, **more)
+    args["nodes"][0]["snapshot"] = snapshot
+    return declare(lambda: MailNodes("g", args))
+
+
+def test_a_disk_says_whose_replicas_are_on_it_and_who_makes_its_snapshots() -> None:
+    more: dict[str, Any] = {"replica_of": ["europe-west3", "eu-west-1"], "snapshots": "mail-eu-snapshots"}
+    tags = nodes("aws", "mailbox", data_gib=20, **more).named("g-edge-1-mail").inputs["tags"]
+    assert (tags["backup-of"], tags["backup-interval-minutes"]) == ("europe-west3 eu-west-1", "0")
+    assert (tags["mailinfra-snapshots"], tags["data-class"]) == ("mail-eu-snapshots", "mail")
+    labels = nodes("gcp", "mailbox", data_gib=20, **more).named("g-edge-1-mail").inputs["labels"]
+    assert labels["backup-of"] == "europe-west3_eu-west-1", "a label has no spaces"
+    plain = nodes("aws", "mailbox", data_gib=20, replica_of=[]).named("g-edge-1-mail").inputs["tags"]
+    assert {"backup-of", "backup-interval-minutes", "mailinfra-snapshots"} & plain.keys() == set()
+
+
+def test_a_restored_volume_on_aws_comes_beside_the_old_one_and_the_server_is_started_again() -> None:
+    program = restored("aws", "snap-0123456789abcdef0")
+    old, new = sorted(program.of("aws:ebs/volume:Volume"), key=lambda volume: volume.name)
+    assert (old.name, old.inputs.get("snapshotId")) == ("g-edge-1-mail", None)
+    assert new.name.startswith("g-edge-1-mail-") and new.inputs["snapshotId"] == "snap-0123456789abcdef0"
+    assert (new.inputs["kmsKeyId"], new.inputs["size"]) == ("key-1", 20)
+    (attached,) = program.of("aws:ec2/volumeAttachment:VolumeAttachment")
+    assert attached.name == "g-edge-1-mail-attached", "the attachment moves"
+    assert attached.inputs["volumeId"] == f"{new.name}-id"
+    assert attached.inputs["stopInstanceBeforeDetaching"] is True
+    (started,) = program.of("aws:ec2transitgateway/instanceState:InstanceState")
+    assert (started.inputs["instanceId"], started.inputs["state"]) == ("g-edge-1-id", "running")
+    other = restored("aws", "snap-0000000000000000f")
+    assert not {r.name for r in other.of(started.type)} & {started.name}, (
+        "one more restore starts it once more"
+    )
+    assert nodes("aws", "mailbox", data_gib=20).of(started.type) == []
+
+
+def test_a_restored_disk_at_google_comes_beside_the_old_one() -> None:
+    program = restored("gcp", "mail-20300101")
+    old, new = sorted(program.of("gcp:compute/disk:Disk"), key=lambda disk: disk.name)
+    assert (old.inputs["name"], old.inputs.get("snapshot")) == ("g-edge-1-mail", None)
+    assert (new.inputs["name"], new.inputs["snapshot"]) == (new.name.replace("-mail", ""), "mail-20300101")
+    assert len(new.inputs["name"]) <= len(old.inputs["name"]), "names have an end"
+    [disk] = program.named("g-edge-1").inputs["attachedDisks"]
+    assert (disk["source"], disk["deviceName"]) == (f"{new.name}-id", "data")
+
+
+@pytest.mark.parametrize(
+    ("cloud", "token"), [("aws", "aws:ebs/volume:Volume"), ("gcp", "gcp:compute/disk:Disk")]
+)
+def test_a_replaced_volume_goes_when_it_is_not_kept(cloud: str, token: str) -> None:
+    assert len(restored(cloud, "snap-0123456789abcdef0").of(token)) == 2
+    (only,) = restored(cloud, "snap-0123456789abcdef0", keep_replaced=False).of(token)
+    assert only.name != "g-edge-1-mail"
+
+
+def test_no_node_may_touch_snapshots() -> None:
+    program = nodes("aws", "mailbox", "submission", data_gib=20, ca_key="arn:ca", dkim_key="arn:dkim")
+    assert "napshot" not in program.named("g-policy").inputs["policy"]
+    roles = {role for role, _ in grants(nodes("gcp", "mailbox", ca_key="ca", data_gib=20)).values()}
+    assert all(role.startswith("roles/storage.") for role in roles)
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp"])
+def test_what_belongs_to_a_volume_stays_with_it_when_it_is_replaced(cloud: str) -> None:
+    found: dict[str, list[str]] = {}
+
+    def of(key: str, args: MailNodesArgs) -> Program:
+        return declare(lambda: found.update({key: sorted(MailNodes("g", args).disks)}))
+
+    of("before", arguments(cloud, "mailbox", data_gib=20))
+    args = arguments(cloud, "mailbox", data_gib=20)
+    args["nodes"][0]["snapshot"] = "snap-0123456789abcdef0"
+    of("after", args)
+    assert found["before"] == ["edge-1"]
+    assert found["after"][0] == "edge-1" and len(found["after"]) == 2

@@ -107,3 +107,7 @@ def test_a_project_logs_every_access_and_watches_its_keys() -> None:
     alert = program.named("mail-keys").inputs
     assert "DestroyCryptoKeyVersion" in alert["conditions"][0]["conditionMatchedLog"]["filter"]
     assert alert["notificationChannels"] == ["mail-operators-id"]
+    failed = program.named("mail-snapshots").inputs
+    text = failed["conditions"][0]["conditionMatchedLog"]["filter"]
+    assert 'protoPayload.methodName="ScheduledSnapshots"' in text
+    assert failed["notificationChannels"] == ["mail-operators-id"]
