@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from mailinfra.console import Steps
 from mailinfra.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mailinfra.failover import Outcome
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A mail fleet as code."
@@ -85,6 +88,36 @@ def directory_publish(
     report = publish_file(fleet, users, stack_stores(project, stack), allow_moves=allow_moves)
     for line in report.lines():
         sys.stdout.write(f"{line}\n")
+
+
+Regions = Annotated[list[str], typer.Argument(metavar="REGION...", help="The clouds' names of the regions.")]
+
+
+@app.command("failover")
+def failover(regions: Regions, stack: Stack = "prod", project: Project = Path()) -> None:
+    """Regions are lost: make their users' replicas their homes. Exit code 1 if some have none that is there."""
+    from mailinfra.failover import fail_over
+
+    _moved(fail_over, regions, stack, project)
+
+
+@app.command("failback")
+def failback(regions: Regions, stack: Stack = "prod", project: Project = Path()) -> None:
+    """Regions are back: bring their users home again."""
+    from mailinfra.failover import fail_back
+
+    _moved(fail_back, regions, stack, project)
+
+
+def _moved(move: Callable[..., "Outcome"], regions: list[str], stack: str, project: Path) -> None:
+    from mailinfra.project import Project as PulumiProject
+    from mailinfra.stores import stack_stores
+
+    outcome = move(PulumiProject(project).fleet(stack), stack_stores(project, stack), regions)
+    for line in outcome.lines():
+        sys.stdout.write(f"{line}\n")
+    if not outcome.whole:
+        raise typer.Exit(1)
 
 
 @app.command("probe")

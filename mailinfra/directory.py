@@ -26,6 +26,8 @@ from mailinfra.fleet import DOMAIN, AttributeName, AttributeValue, Fleet, Model
 from mailinfra.placement import homes, place_users
 from mailinfra.wording import Words
 
+ORIGIN = "origin"
+"""In a user's route: the host where the user is at home when nothing is lost; only while the user lives elsewhere."""
 ADDRESS = rf"^[a-z0-9_=-](?:[a-z0-9_=.-]{{0,62}}[a-z0-9_=-])?@{DOMAIN}$"
 DirectoryAddress = Annotated[
     str,
@@ -213,18 +215,25 @@ def documents(
     directory: Directory,
     passwords: Mapping[str, str],
     current: Mapping[str, tuple[str, str]],
+    origins: Mapping[str, str] | None = None,
 ) -> tuple[tuple[Document, ...], tuple[Move, ...]]:
     """The documents of every region, and the moves that publishing them would make.
 
     `current` maps a user to the (region, mailbox host) that hold the mailbox now. A mailbox stays on its host as
-    long as the host exists and the rules say the same region, so that a new node moves nobody.
+    long as the host exists and the rules say the same region, so that a new node moves nobody. `origins` are the hosts
+    of users who live with their replica for now (`mailinfra.failover`): these stay there.
     """
     table = homes(fleet)
     chosen = place_users(table, ((user.address, user.attributes) for user in directory.users))
     moves: list[Move] = []
     placed: dict[str, tuple[str, str]] = {}
+    region_of = {host: region for region, hosts in table.hosts.items() for host in hosts}
+    away: dict[str, tuple[str, str]] = {}
     for user, after in zip(directory.users, chosen, strict=True):
         before = current.get(user.address)
+        origin = (origins or {}).get(user.address, "")
+        if before is not None and origin and region_of.get(origin) == after[0]:
+            away[user.address], before = before, (after[0], origin)
         if before is not None and before[0] == after[0] and before[1] in table.hosts[after[0]]:
             placed[user.address] = before
             continue
@@ -232,9 +241,9 @@ def documents(
         if before is not None:
             moves.append(Move(user.address, before, after))
     zone_of = {region.region: region.zone for region in fleet.regions}
-    routes = _lines(_routes(directory, placed, zone_of, _replicas(fleet)))
+    routes = jsonl(_routes(directory, placed, away, zone_of, _replicas(fleet)))
     accounts = {
-        zone: _lines(
+        zone: jsonl(
             _account(user, passwords[user.address])
             for user in directory.users
             if zone_of[placed[user.address][0]] == zone
@@ -264,6 +273,13 @@ def mailboxes(routes: bytes) -> dict[str, tuple[str, str]]:
     return found
 
 
+def origins(routes: bytes) -> dict[str, str]:
+    """User to the host that is the home when nothing is lost, of those who live elsewhere for now. ValueError where
+    `routes` is no `routes.jsonl`."""
+    found = map(json.loads, routes.splitlines())
+    return {item["user"]: item[ORIGIN] for item in found if item.get("kind") == "user" and ORIGIN in item}
+
+
 def stored_hashes(accounts: bytes) -> dict[str, str]:
     """User to password hash in an `accounts.jsonl`. ValueError where it is not one."""
     return {item["user"]: item["password"] for item in map(json.loads, accounts.splitlines())}
@@ -282,13 +298,17 @@ def _replicas(fleet: Fleet) -> dict[str, str]:
 def _routes(
     directory: Directory,
     placed: Mapping[str, tuple[str, str]],
+    away: Mapping[str, tuple[str, str]],
     zone_of: Mapping[str, str],
     replicas: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
     for user in directory.users:
         home, host = placed[user.address]
-        where = {"home": home, "zone": zone_of[home], "mailbox_host": host}
         followed = {"replica": replicas[host]} if host in replicas else {}
+        if user.address in away:
+            followed = {"replica": host, ORIGIN: host}
+            home, host = away[user.address]
+        where = {"home": home, "zone": zone_of[home], "mailbox_host": host}
         yield {"address": user.address, "kind": "user", "user": user.address, **where, **followed}
         for alias in user.aliases:
             yield {"address": alias, "kind": "alias", "targets": [user.address], **where}
@@ -306,7 +326,7 @@ def _account(user: User, password: str) -> dict[str, Any]:
     }
 
 
-def _lines(items: Iterable[dict[str, Any]]) -> bytes:
+def jsonl(items: Iterable[dict[str, Any]]) -> bytes:
     """JSON lines, sorted, so that the same directory is the same document."""
     encode = json.JSONEncoder(separators=(",", ":")).encode
     return "".join(f"{line}\n" for line in sorted(encode(item) for item in items)).encode()

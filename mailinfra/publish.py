@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from mailinfra.directory import (
     hashes,
     mailboxes,
     notes,
+    origins,
     read_directory,
     stored_hashes,
 )
@@ -41,10 +43,12 @@ class PublishError(Exception):
 
 @dataclass(frozen=True)
 class Stored:
-    """An object and its version: an ETag (S3) or a generation (Cloud Storage)."""
+    """An object, its version (an ETag at S3, a generation at Cloud Storage), and when it was written (seconds since
+    the epoch)."""
 
     body: bytes
     version: str
+    written: float
 
 
 class Store(Protocol):
@@ -98,8 +102,13 @@ class S3Store:
         self._bucket = bucket
         if client is None:
             import boto3
+            from botocore.config import Config
 
-            client = boto3.client("s3", region_name=region, endpoint_url=endpoint or None)
+            # A region that is lost does not answer: the others shall not wait for it for minutes.
+            patience = Config(
+                connect_timeout=10, read_timeout=TIMEOUT_SECONDS, retries={"total_max_attempts": 3}
+            )
+            client = boto3.client("s3", region_name=region, endpoint_url=endpoint or None, config=patience)
         self._client = client
 
     def get(self, path: str) -> Stored | None:
@@ -108,7 +117,7 @@ class S3Store:
 
         try:
             answer = self._client.get_object(Bucket=self._bucket, Key=path)
-            return Stored(answer["Body"].read(), answer["ETag"])
+            return Stored(answer["Body"].read(), answer["ETag"], answer["LastModified"].timestamp())
         except ClientError as error:
             if error.response["Error"]["Code"] == "NoSuchKey":
                 return None
@@ -144,8 +153,7 @@ class GcsStore:
     def get(self, path: str) -> Stored | None:
         """See `Store`."""
         url = f"{self._endpoint}/storage/v1/b/{self._bucket}/o/{urllib.parse.quote(path, safe='')}?alt=media"
-        answer = self._call("GET", url, path)
-        return None if answer is None else Stored(*answer)
+        return self._call("GET", url, path)
 
     def put(self, path: str, body: bytes, version: str | None) -> None:
         """See `Store`."""
@@ -154,12 +162,17 @@ class GcsStore:
         )
         self._call("POST", f"{self._endpoint}/upload/storage/v1/b/{self._bucket}/o?{query}", path, body)
 
-    def _call(self, method: str, url: str, path: str, body: bytes | None = None) -> tuple[bytes, str] | None:
+    def _call(self, method: str, url: str, path: str, body: bytes | None = None) -> Stored | None:
         headers = {"Authorization": f"Bearer {self._token()}", "Content-Type": CONTENT_TYPE}
         request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310 - https, checked in config
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
-                return answer.read(), answer.headers.get("x-goog-generation", "")
+                written = parsedate_to_datetime(answer.headers["Last-Modified"]) if method == "GET" else None
+                return Stored(
+                    answer.read(),
+                    answer.headers.get("x-goog-generation", ""),
+                    written.timestamp() if written else 0.0,
+                )
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 404 and method == "GET":
@@ -213,7 +226,13 @@ def publish(
         for path in (names.ACCOUNTS_KEY, names.ROUTES_KEY)
     }
     passwords = hashes(directory.users, _merged(current, names.ACCOUNTS_KEY, stored_hashes), **asking)
-    wanted, moves = documents(fleet, directory, passwords, _merged(current, names.ROUTES_KEY, mailboxes))
+    wanted, moves = documents(
+        fleet,
+        directory,
+        passwords,
+        _merged(current, names.ROUTES_KEY, mailboxes),
+        _merged(current, names.ROUTES_KEY, origins),
+    )
     if moves and not allow_moves:
         shown = "".join(f"\n  {move}" for move in moves[:10])
         more = f"\n  and {len(moves) - 10} more" if len(moves) > 10 else ""
@@ -264,11 +283,11 @@ def _by_key(body: bytes, key: str) -> dict[str, bytes]:
 def _merged(
     current: Mapping[tuple[str, str], Stored | None], path: str, read: Callable[[bytes], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What all regions say now. An interrupted run leaves them different; the first to speak is believed."""
+    """What all regions say now. An interrupted run, or a region that was away, leaves them different; what was written
+    last is believed."""
     found: dict[str, Any] = {}
-    for (region, name), stored in current.items():
-        if name != path or stored is None:
-            continue
+    said = [(stored, region) for (region, name), stored in current.items() if name == path and stored]
+    for stored, region in sorted(said, key=lambda item: -item[0].written):
         try:
             items = read(stored.body)
         except (ValueError, KeyError, TypeError, AttributeError):

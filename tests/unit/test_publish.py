@@ -135,7 +135,7 @@ class Memory:
             raise PublishError("the bucket is full")
         before = self.objects.get(path)
         assert version == (before.version if before else None)
-        self.objects[path] = Stored(body, str(len(self.log)))
+        self.objects[path] = Stored(body, str(len(self.log)), len(self.log))
         self.log.append((self.region, path))
 
 
@@ -229,7 +229,7 @@ def test_a_new_region_gets_its_copy(stores: Stores) -> None:
 
 
 def test_a_bucket_with_something_else_is_left_alone(stores: Stores) -> None:
-    stores["us-east-1"].objects[names.ROUTES_KEY] = Stored(b"not ours\n", "1")
+    stores["us-east-1"].objects[names.ROUTES_KEY] = Stored(b"not ours\n", "1", 1.0)
     with pytest.raises(PublishError, match=r"us-east-1: directory/routes\.jsonl"):
         _publish(stores, ANNA)
     assert stores["us-east-1"].log == []

@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -390,6 +391,7 @@ class Storage:
         headers = {
             "Content-Type": document.get("contentType", "application/octet-stream"),
             "ETag": f'"{document["etag"]}"',
+            "Last-Modified": format_datetime(from_timestamp(document["updated"]), usegmt=True),
             "x-goog-generation": document["generation"],
             "x-goog-metageneration": document["metageneration"],
             "x-goog-hash": f"crc32c={document['crc32c']},md5={document['md5Hash']}",
