@@ -12,10 +12,16 @@ from mailinfra_policy.values import UNKNOWN
 def judge(resource: Resource, context: Context) -> Iterator[Finding]:
     """Every policy text in the resource enforces TLS. What is not known yet may hold one."""
     for path in WHERE[resource.type]:
-        if resource.get(path) is UNKNOWN:
+        if resource.get(path) is UNKNOWN and not _other_media(resource):
             yield unknown(resource, path, "an MTA-STS policy, if any, with mode: enforce")
     for policy in policies(resource):
         yield from faults(policy)
+
+
+def _other_media(resource: Resource) -> bool:
+    """Whether an object's media type says that it is no policy: senders take text/plain only (RFC 8461 3.2)."""
+    kind = resource.get("contentType")
+    return isinstance(kind, str) and kind.partition(";")[0].strip().lower() not in ("", "text/plain")
 
 
 RULE = Rule(

@@ -176,6 +176,22 @@ def _alerts(policy: Resource, words: tuple[str, ...], stack: Stack) -> bool:
     )
 
 
+def _speaks(policy: Resource, _value: Value) -> bool:
+    """Whether an alert is about what this rule asks for: its filters name a word of it, or a metric made of logs.
+    Alerts on other things (a disk that fills, a vault that nobody writes to) may be turned off."""
+    known = {word for words in _WORDS.values() for word in words}
+    filters = [
+        text
+        for kind in ("conditionMatchedLog", "conditionThreshold")
+        for _, text in policy.each(f"conditions[*].{kind}.filter")
+    ]
+    return any(
+        isinstance(text, str)
+        and ("logging.googleapis.com/user/" in text or any(word in text for word in known))
+        for text in filters
+    )
+
+
 def _watches(rule: Resource, _value: Value) -> bool:
     pattern = rule.get("eventPattern")
     return isinstance(pattern, str) and any(
@@ -232,9 +248,9 @@ RULE = Rule(
         ),
         _NOTIFICATIONS: (Guard(""), Guard("backupVaultEvents", wrong=(["RESTORE_JOB_FAILED"],))),
         _POLICY: (
-            Guard(""),
-            Guard("notificationChannels", wrong=([],), opaque=True),
-            Guard("enabled", wrong=(False,), needed=False),
+            Guard("", when=_speaks),
+            Guard("notificationChannels", wrong=([],), opaque=True, when=_speaks),
+            Guard("enabled", wrong=(False,), needed=False, when=_speaks),
         ),
         _METRIC: (Guard(""), Guard("filter", wrong=("severity=ERROR",))),
     },

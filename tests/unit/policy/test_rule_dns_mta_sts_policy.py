@@ -41,5 +41,31 @@ def test_unknown_is_found_and_said() -> None:
     assert item.finding.unknown
 
 
+@pytest.mark.parametrize(
+    ("kind", "faults"),
+    [
+        ("application/json", 0),
+        ("text/plain", 1),
+        ("text/plain; charset=utf-8", 1),
+        ("", 1),
+        (None, 1),
+        (UNKNOWN, 1),
+    ],
+)
+@pytest.mark.parametrize(
+    "token", ["aws:s3/bucketObjectv2:BucketObjectv2", "gcp:storage/bucketObject:BucketObject"]
+)
+def test_an_object_of_another_media_type_is_no_policy(token: str, kind: object, faults: int) -> None:
+    props = {"content": UNKNOWN, **({} if kind is None else {"contentType": kind})}
+    items = found(RULE, [resource(token, "it", props)])
+    assert [item.finding.unknown for item in items] == [True] * faults
+
+
+def test_a_policy_is_judged_whatever_its_media_type() -> None:
+    props = {"content": POLICY.replace("enforce", "none"), "contentType": "application/json"}
+    (item,) = found(RULE, [resource("aws:s3/bucketObject:BucketObject", "it", props)])
+    assert item.finding.found == "mode: none"
+
+
 def test_a_script_without_a_policy_is_left_alone() -> None:
     assert found(RULE, [resource("aws:ec2/instance:Instance", "node", {"userData": "#!/bin/sh\n"})]) == []

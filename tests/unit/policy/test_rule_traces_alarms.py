@@ -90,6 +90,15 @@ BY_ALERT = [
     schedule(),
     alert("snapshots", 'protoPayload.methodName="ScheduledSnapshots" severity=ERROR'),
 ]
+SILENT = resource(
+    "gcp:monitoring/alertPolicy:AlertPolicy",
+    "silent",
+    {
+        "conditions": [{"conditionAbsent": {"filter": 'resource.type="gcs_bucket"', "duration": "2700s"}}],
+        "notificationChannels": ["people"],
+    },
+)
+"""An alert that this rule asks for nowhere: its mutants are none of this rule's."""
 BY_GCP_METRIC = [
     GCP_KEY,
     resource("gcp:logging/metric:Metric", "metric", {"name": "keys-end", "filter": KMS}),
@@ -98,7 +107,7 @@ BY_GCP_METRIC = [
         conditions=[{"conditionThreshold": {"filter": 'metric.type="logging.googleapis.com/user/keys-end"'}}],
     ),
 ]
-GOOD = (BY_RULE, BY_METRIC, BY_ALERT, BY_GCP_METRIC)
+GOOD = (BY_RULE, BY_METRIC, [*BY_ALERT, SILENT], BY_GCP_METRIC)
 
 
 def test_what_nobody_watches_is_found() -> None:
@@ -157,3 +166,7 @@ def test_a_word_is_a_whole_word() -> None:
 
 def test_a_policy_that_places_machines_needs_none() -> None:
     assert found(RULE, [changed(schedule(), snapshotSchedulePolicy=None)]) == []
+
+
+def test_an_alert_on_something_else_is_not_one_on_keys() -> None:
+    assert places(RULE, [GCP_KEY, SILENT]) == [("key", "")]
