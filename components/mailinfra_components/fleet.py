@@ -102,7 +102,13 @@ class MailFleet(pulumi.ComponentResource):
         if any(region.cloud is Cloud.GCP for region in regions):
             ProjectTraces(
                 names.gcp_name(fleet, "project"),
-                {"project": fleet.clouds.gcp.project, "operators": self._operators},
+                {
+                    "project": fleet.clouds.gcp.project,
+                    "operators": self._operators,
+                    "snapshots": any(
+                        self._plan.region(copies.region).cloud is Cloud.GCP for copies in self._plan.copies
+                    ),
+                },
                 mine,
             )
         directories = {region.name: self._directory(region, keys[region.name]) for region in regions}

@@ -213,6 +213,8 @@ class ProjectTracesArgs(TypedDict):
     """The Google Cloud project."""
     operators: str
     """The address that alarms are sent to."""
+    snapshots: NotRequired[bool]
+    """Whether disks of the project have snapshots on a schedule, which can fail; yes if nothing is said."""
 
 
 class ProjectTraces(pulumi.ComponentResource):
@@ -263,24 +265,25 @@ class ProjectTraces(pulumi.ComponentResource):
             notification_channels=[channel.id],
             opts=children(self),
         )
-        gcp.monitoring.AlertPolicy(
-            f"{name}-snapshots",
-            project=project,
-            display_name=f"{name}: a scheduled snapshot failed",
-            combiner="OR",
-            conditions=[
-                {
-                    "display_name": "Compute Engine could not make or delete a snapshot",
-                    "condition_matched_log": {"filter": SNAPSHOT_FAILURES},
-                }
-            ],
-            alert_strategy={
-                "notification_rate_limit": {"period": "3600s"},
-                "auto_close": f"{7 * DAY}s",
-            },
-            notification_channels=[channel.id],
-            opts=children(self),
-        )
+        if args.get("snapshots", True):
+            gcp.monitoring.AlertPolicy(
+                f"{name}-snapshots",
+                project=project,
+                display_name=f"{name}: a scheduled snapshot failed",
+                combiner="OR",
+                conditions=[
+                    {
+                        "display_name": "Compute Engine could not make or delete a snapshot",
+                        "condition_matched_log": {"filter": SNAPSHOT_FAILURES},
+                    }
+                ],
+                alert_strategy={
+                    "notification_rate_limit": {"period": "3600s"},
+                    "auto_close": f"{7 * DAY}s",
+                },
+                notification_channels=[channel.id],
+                opts=children(self),
+            )
         self.channel = channel.id
         self.register_outputs({"channel": self.channel})
 
