@@ -12,13 +12,17 @@ This file is run by the program's interpreter, which may be another one than our
 library and pulumi.
 """
 
+import ast
 import asyncio
 import functools
 import gc
+import importlib.abc
+import importlib.machinery
 import json
 import linecache
 import logging
 import os
+import re
 import runpy
 import sys
 import traceback
@@ -26,6 +30,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -91,6 +96,61 @@ def _answer_direct_calls() -> None:
     pulumi.runtime.invoke = direct  # type: ignore[assignment]
 
 
+_STAR = re.compile(r"^from \.(\w+) import \*$", re.MULTILINE)
+_ALL = re.compile(r"^__all__ = (\[[^\]]*\])", re.MULTILINE)
+
+
+class LazyPackages(importlib.abc.MetaPathFinder):
+    """Finds the packages of Pulumi's SDKs that are nothing but star imports of generated modules, and lets each of
+    these modules be loaded when something of it is asked for. Together they define thousands of classes, of which a
+    program uses a few: loading them all takes longer than running the program."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        """The spec of a package of an SDK; None for everything else."""
+        if not name.startswith("pulumi_"):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is None or spec.submodule_search_locations is None or spec.loader is None:
+            return None
+        spec.loader = _LazyPackage(spec.loader, Path(str(spec.origin)))
+        return spec
+
+
+class _LazyPackage(importlib.abc.Loader):
+    def __init__(self, loader: Any, file: Path) -> None:
+        self.loader, self.file = loader, file
+
+    def exec_module(self, package: ModuleType) -> None:
+        """Run the package without its star imports; as it is, where one of them is of another kind."""
+        source = self.file.read_text(encoding="utf-8")
+        owners: dict[str, str] = {}
+        for module in _STAR.findall(source):
+            file = self.file.parent / f"{module}.py"
+            names = _ALL.search(file.read_text(encoding="utf-8")) if file.is_file() else None
+            if names is None:
+                owners = {}
+                break
+            owners |= dict.fromkeys(ast.literal_eval(names[1]), module)
+        if not owners:
+            self.loader.exec_module(package)
+            return
+        package.__dict__["__getattr__"] = functools.partial(_found, package, owners)
+        exec(compile(_STAR.sub("", source), self.file, "exec"), package.__dict__)  # noqa: S102 - the SDK's own
+        public = [name for name in package.__dict__ if not name.startswith("_")]
+        package.__dict__.setdefault("__all__", [*public, *owners])
+
+
+def _found(package: ModuleType, owners: dict[str, str], name: str) -> Any:
+    """What a package has under a name that it was not asked for before."""
+    module = owners.get(name, name if name in owners.values() else "")
+    if not module:
+        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
+    loaded = importlib.import_module(f"{package.__name__}.{module}")
+    # All at once: else the module itself would stand in the place of a function that has its name.
+    package.__dict__.update({item: getattr(loaded, item) for item in loaded.__all__})
+    return package.__dict__[name]
+
+
 def _make_haste() -> None:
     """Leave out what costs seconds in a large program and shows in nothing that is registered."""
     import pulumi
@@ -111,6 +171,7 @@ def _make_haste() -> None:
         resource._get_source_position_for_frame = position
     if hasattr(resource, "create_urn"):
         resource.create_urn = functools.partial(_urn, resource.create_urn)
+    sys.meta_path.insert(0, LazyPackages())
     # The SDKs define some ten thousand classes, and the process ends with the program.
     gc.disable()
 
