@@ -100,7 +100,8 @@ def volume(clouds: Sandbox, ec2: Any) -> str:
         SPEC.id, "mkfs.ext4 -q -L mail /dev/sdf; mount /dev/sdf /mnt; mkdir /mnt/mail; echo kept > /mnt/kept"
     )
     clouds.shell(
-        SPEC.id, f"cat > /root/writer.py <<'END'\n{WRITER}\nEND\nsystemd-run -q python3 /root/writer.py"
+        SPEC.id,
+        f"cat > /root/writer.py <<'END'\n{WRITER}\nEND\nsystemd-run -q --unit=writer python3 /root/writer.py",
     )
     assert eventually(lambda: clouds.execute(SPEC.id, "test", "-s", "/mnt/second")["code"] == 0)
     return found
@@ -115,7 +116,7 @@ def test_a_lost_volume_is_restored_in_seconds_as_it_was(clouds: Sandbox, ec2: An
     before = numbers(clouds, "/mnt")
     snapshot = ec2.create_snapshot(VolumeId=volume, Description="by hand")["SnapshotId"]
     assert eventually(lambda: numbers(clouds, "/mnt")[0] > before[0] + 5), "writing goes on"
-    clouds.shell(SPEC.id, "rm -r /mnt/mail /mnt/kept; sync")
+    clouds.shell(SPEC.id, "systemctl stop writer; rm -r /mnt/mail /mnt/kept; sync")
     began = time.monotonic()
     made = ec2.create_volume(AvailabilityZone=f"{REGION}a", SnapshotId=snapshot)
     clouds.client.call("machines.stop", id=SPEC.id)
