@@ -26,8 +26,9 @@ from mailinfra_policy.copies import (
     stores,
     tells,
 )
-from mailinfra_policy.resource import Resource
+from mailinfra_policy.resource import Resource, Stack
 from mailinfra_policy.rule import Context, Control, Finding, Framework, Guard, Rule, Severity
+from mailinfra_policy.stores import regions
 from mailinfra_policy.values import Value
 
 
@@ -49,8 +50,20 @@ def _copy(resource: Resource, _value: Value) -> bool:
     return resource.tag("backup-of") is not None
 
 
+def _only(resource: Resource, stack: Stack) -> bool:
+    """Whether no other disk in the same place is a copy of the same: those of several nodes are one copy together."""
+    here = regions(resource, stack)
+    return not any(
+        other.urn != resource.urn
+        and MEDIA[other.type] == MEDIA[resource.type]
+        and other.tag("backup-of") == resource.tag("backup-of")
+        and regions(other, stack) == here
+        for other in stack.of(*MEDIA)
+    )
+
+
 _DISKS = ("gcp:compute/disk:Disk",)
-_TAGGED = (Guard("", when=_copy),)
+_TAGGED = (Guard("", when=_copy, where=_only),)
 
 RULE = Rule(
     id="backups-three-copies",
@@ -72,6 +85,7 @@ RULE = Rule(
                     f"{'tags' if token.startswith('aws') else 'labels'}.backup-of",
                     wrong=("elsewhere",),
                     when=lambda _resource, value: value is not None,
+                    where=_only,
                 ),
             )
             for token in MEDIA
