@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from mailinfra import names, network
-from mailinfra.backup.plan import mailbox_groups
 from mailinfra.errors import Problem
 from mailinfra.fleet import (
     Cloud,
@@ -439,7 +438,7 @@ def check_dkim(fleet: Fleet, places: Places) -> Iterator[Problem]:
 
 def check_backup(fleet: Fleet, places: Places) -> Iterator[Problem]:
     """Each vault is for a region that holds mail, and lies elsewhere in that region's zone."""
-    stores = {region.region: region for region in fleet.regions if mailbox_groups(region)}
+    stores = {region.region: region for region in fleet.regions if has_role(region, Role.MAILBOX)}
     zones, project = fleet.zones, fleet.clouds.gcp.project
     for name, vault in fleet.backup.vaults.items():
         path = f"backup.vaults.{name}"

@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mailinfra import names, wording
-from mailinfra.backup.plan import copies, follower, mailbox_nodes
+from mailinfra.backup.plan import followers
 from mailinfra.errors import ConfigError, Problem
 from mailinfra.fleet import DOMAIN, AttributeName, AttributeValue, Fleet, Model
 from mailinfra.placement import homes, place_users
@@ -241,7 +241,7 @@ def documents(
         if before is not None:
             moves.append(Move(user.address, before, after))
     zone_of = {region.region: region.zone for region in fleet.regions}
-    routes = jsonl(_routes(directory, placed, away, zone_of, _replicas(fleet)))
+    routes = jsonl(_routes(directory, placed, away, zone_of, followers(fleet)))
     accounts = {
         zone: jsonl(
             _account(user, passwords[user.address])
@@ -283,16 +283,6 @@ def origins(routes: bytes) -> dict[str, str]:
 def stored_hashes(accounts: bytes) -> dict[str, str]:
     """User to password hash in an `accounts.jsonl`. ValueError where it is not one."""
     return {item["user"]: item["password"] for item in map(json.loads, accounts.splitlines())}
-
-
-def _replicas(fleet: Fleet) -> dict[str, str]:
-    """The host of each mailbox node's replica, where there is one."""
-    found = {
-        host: follower(fleet, store, host)
-        for store in copies(fleet)
-        for host in mailbox_nodes(fleet, fleet.region(store.region))
-    }
-    return {host: replica for host, replica in found.items() if replica}
 
 
 def _routes(

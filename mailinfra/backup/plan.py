@@ -7,8 +7,8 @@ a repository in a vault: a locked bucket in the other cloud, in the same zone.
 
 from dataclasses import dataclass
 
-from mailinfra import names
-from mailinfra.fleet import Cloud, Fleet, NodeGroup, Region, Role
+from mailinfra.fleet import Cloud, Fleet, Region
+from mailinfra.placement import mailbox_hosts
 from mailinfra.places import PLACES, Place, Places, nearest
 
 
@@ -27,7 +27,7 @@ def copies(fleet: Fleet, places: Places = PLACES) -> tuple[StoreCopies, ...]:
     """The copies of each region that holds mail, in the fleet's order."""
     stores: dict[str, list[Region]] = {}
     for region in fleet.regions:
-        if mailbox_groups(region):
+        if mailbox_hosts(fleet, region):
             stores.setdefault(region.zone, []).append(region)
     return tuple(
         StoreCopies(
@@ -37,31 +37,18 @@ def copies(fleet: Fleet, places: Places = PLACES) -> tuple[StoreCopies, ...]:
             vault(fleet, region, places),
         )
         for region in fleet.regions
-        if mailbox_groups(region)
+        if mailbox_hosts(fleet, region)
     )
 
 
-def mailbox_groups(region: Region) -> tuple[NodeGroup, ...]:
-    """The groups of a region that hold mail."""
-    return tuple(group for group in region.groups if Role.MAILBOX in group.roles and group.count)
-
-
-def mailbox_nodes(fleet: Fleet, region: Region) -> tuple[str, ...]:
-    """The FQDNs of a region's mailbox nodes, in order."""
-    return tuple(
-        names.node_fqdn(fleet, region.region, group.name, number)
-        for group in mailbox_groups(region)
-        for number in range(1, group.count + 1)
-    )
-
-
-def follower(fleet: Fleet, store: StoreCopies, fqdn: str) -> str:
-    """The mailbox node that keeps the replica of a mailbox node's mail; empty where the store has no replica."""
-    if not store.replica:
-        return ""
-    own = mailbox_nodes(fleet, fleet.region(store.region))
-    others = mailbox_nodes(fleet, fleet.region(store.replica))
-    return others[own.index(fqdn) % len(others)]
+def followers(fleet: Fleet) -> dict[str, str]:
+    """The host that keeps the replica of each mailbox node's mail, by that node's; without those that have none."""
+    found: dict[str, str] = {}
+    for store in copies(fleet):
+        if store.replica:
+            own, others = (mailbox_hosts(fleet, fleet.region(name)) for name in (store.region, store.replica))
+            found |= {host: others[index % len(others)] for index, host in enumerate(own)}
+    return found
 
 
 def vault(fleet: Fleet, region: Region, places: Places = PLACES) -> Place | None:

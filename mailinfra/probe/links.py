@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from mailinfra.backup.plan import follower, mailbox_nodes
+from mailinfra.backup.plan import followers
 from mailinfra.fleet import Role
-from mailinfra.placement import mailbox_host
+from mailinfra.placement import mailbox_host, mailbox_hosts
 from mailinfra.plan import NodePlan
 from mailinfra.probe import mail
 from mailinfra.probe.row import Claim, Finding, ProbeError, Stage, count, listed
@@ -43,16 +43,16 @@ def _targets(site: Site) -> list[dict[str, Any]]:
 def _replicas(site: Site) -> list[dict[str, Any]]:
     """Every mailbox node's replica, to be tried by that node: it lets nobody else in."""
     fleet = site.plan.fleet
+    replicas = followers(fleet)
     found: list[dict[str, Any]] = []
     for store in site.plan.copies:
-        hosts = mailbox_nodes(fleet, fleet.region(store.region))
+        hosts = mailbox_hosts(fleet, fleet.region(store.region))
         for person in site.people:
             home = mailbox_host(person.address, hosts) if person.home == store.region else ""
-            if store.replica and home and home not in {target["source"] for target in found}:
-                host = follower(fleet, store, home)
+            if home in replicas and home not in {target["source"] for target in found}:
                 found.append(
                     {
-                        "host": host,
+                        "host": replicas[home],
                         "port": 2527,
                         "region": store.replica,
                         "user": person.address,

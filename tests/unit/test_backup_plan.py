@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from mailinfra.backup.plan import copies, follower, mailbox_nodes
+from mailinfra.backup.plan import copies, followers
 from mailinfra.errors import Problem
 from mailinfra.fleet import Cloud, Clouds
+from mailinfra.placement import mailbox_hosts
 from mailinfra.places import PLACES
 from mailinfra.plan import plan
 from tests.fleets import STACKS, fleet, refused
@@ -29,8 +30,8 @@ def test_every_mailbox_node_is_followed_by_one_of_another_region_and_cloud_in_it
     whole = plan(made)
     nodes = {node.fqdn: node for node in whole.nodes}
     for store in whole.copies:
-        for fqdn in mailbox_nodes(made, made.region(store.region)):
-            other = nodes[follower(made, store, fqdn)]
+        for fqdn in mailbox_hosts(made, made.region(store.region)):
+            other = nodes[followers(made)[fqdn]]
             assert "mailbox" in other.roles and other.region != store.region
             assert whole.region(other.region).zone == store.zone
             assert whole.region(other.region).cloud is not made.region(store.region).cloud
