@@ -2,14 +2,18 @@
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mailinfra.sandbox.cloud import start_cloud, stop_cloud
 from mailinfra.sandbox.control import ControlClient
 from mailinfra.sandbox.model import MachineSpec
-from mailinfra.sandbox.paths import Paths
+from mailinfra.sandbox.paths import Paths, sandbox_lock
 
 
 @dataclass(frozen=True)
@@ -83,3 +87,20 @@ def _lines(*command: str) -> Sequence[str]:
 
 def quiet(_what: str, _seconds: float) -> None:
     """Progress that nobody needs to see."""
+
+
+@contextmanager
+def machines(name: str, parts: Sequence[str], state: Path, cache: Path) -> Iterator[Sandbox]:
+    """A sandbox with machines, and of the clouds' APIs these parts, its state below a folder. It leaves no trace."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(state))
+        patch.setenv("XDG_CACHE_HOME", str(cache.parent))
+        paths = Paths.of(name)
+        with sandbox_lock(paths):
+            client = start_cloud(paths, with_machines=True, progress=quiet, parts=parts)
+        try:
+            yield Sandbox(paths, client)
+        finally:
+            with sandbox_lock(paths):
+                stop_cloud(paths)
+        assert traces(paths) == []

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from mailinfra.sandbox import setup
-from mailinfra.sandbox.cloud import start_cloud, stop_cloud
-from mailinfra.sandbox.paths import Paths, sandbox_lock
-from tests.sandbox_helpers import Sandbox, quiet, traces
+from mailinfra.sandbox.paths import Paths
+from tests.sandbox_helpers import Sandbox, machines
 from tests.system.fleet import fleet_sandbox  # noqa: F401 - a fixture: one for the whole session
 
 
@@ -31,19 +30,9 @@ def cache() -> Path:
 def sandbox(
     machines_can_boot: None, tmp_path_factory: pytest.TempPathFactory, cache: Path
 ) -> Iterator[Sandbox]:
-    """A sandbox without the clouds' APIs and without machines; gone without a trace at the end."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        patch.setenv("XDG_CACHE_HOME", str(cache.parent))
-        paths = Paths.of("system")
-        with sandbox_lock(paths):
-            client = start_cloud(paths, with_machines=True, progress=quiet, parts=())
-        try:
-            yield Sandbox(paths, client)
-        finally:
-            with sandbox_lock(paths):
-                stop_cloud(paths)
-        assert traces(paths) == []
+    """A sandbox without the clouds' APIs and without machines."""
+    with machines("system", (), tmp_path_factory.mktemp("state"), cache) as found:
+        yield found
 
 
 FLEET_FIRST = ("test_probe.py", "test_failover.py", "test_full_disk.py", "test_lifecycle.py")

@@ -10,11 +10,9 @@ from typing import Any
 import boto3
 import pytest
 
-from mailinfra.sandbox.cloud import start_cloud, stop_cloud
 from mailinfra.sandbox.model import MachineSpec
-from mailinfra.sandbox.paths import Paths, sandbox_lock
 from mailinfra.sandbox.providers.gcp.api import GoogleApi, segment
-from tests.sandbox_helpers import Sandbox, eventually, quiet, traces
+from tests.sandbox_helpers import Sandbox, eventually, machines
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
@@ -52,20 +50,10 @@ while True:
 def clouds(
     machines_can_boot: None, tmp_path_factory: pytest.TempPathFactory, cache: Path
 ) -> Iterator[Sandbox]:
-    """Both clouds with machines, without a fleet; gone without a trace at the end."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        patch.setenv("XDG_CACHE_HOME", str(cache.parent))
-        paths = Paths.of("snapshots")
-        parts = ("dns", "aws", "gcp", "schedules")
-        with sandbox_lock(paths):
-            client = start_cloud(paths, with_machines=True, progress=quiet, parts=parts)
-        try:
-            yield Sandbox(paths, client)
-        finally:
-            with sandbox_lock(paths):
-                stop_cloud(paths)
-        assert traces(paths) == []
+    """Both clouds with machines, without a fleet."""
+    parts = ("dns", "aws", "gcp", "schedules")
+    with machines("snapshots", parts, tmp_path_factory.mktemp("state"), cache) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
