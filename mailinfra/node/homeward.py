@@ -78,7 +78,8 @@ def fleet_context(tls: Path) -> ssl.SSLContext:
 async def within(seconds: float, work: Awaitable[T]) -> T:
     """What `work` gives. Whatever is wrong with the other side becomes `UpstreamError`."""
     try:
-        return await asyncio.wait_for(work, seconds)
+        async with asyncio.timeout(seconds):
+            return await work
     except TimeoutError:
         raise UpstreamError(f"no answer in {seconds:g} s") from None
     except (OSError, EOFError, ValueError, ssl.SSLError) as error:

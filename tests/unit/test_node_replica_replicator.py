@@ -327,3 +327,19 @@ def test_a_replica_that_knows_none_of_the_users_is_not_reached(tmp_path: Path) -
         assert two.syncs() == []
 
     run(tmp_path, play)
+
+
+@pytest.mark.parametrize("ticks", range(4))
+def test_an_end_that_comes_together_with_work_is_an_end(tmp_path: Path, ticks: int) -> None:
+    async def main() -> None:
+        replicator = Replicator(Settings(os.getuid(), gate=tmp_path / "gate"))
+        working = asyncio.ensure_future(replicator.working())
+        await asyncio.sleep(0.05)
+        replicator.wake.set()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        working.cancel()
+        ended, _ = await asyncio.wait([working], timeout=5)
+        assert working in ended and working.cancelled()
+
+    asyncio.run(main())

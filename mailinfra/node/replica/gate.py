@@ -198,7 +198,8 @@ class Gate:
     ) -> None:
         """Pass a request, and all that follows it in both directions, on to a side that is being dialled."""
         try:
-            far_reader, far_writer = await asyncio.wait_for(dialled, CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                far_reader, far_writer = await dialled
         except (OSError, TimeoutError) as error:
             raise RefusedError(f"unreachable: {error or type(error).__name__}") from None
         try:

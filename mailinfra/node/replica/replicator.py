@@ -22,6 +22,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,10 @@ class Replicator:
             raise RefusedError(f"no gate: {type(error).__name__}") from None
         try:
             writer.write(line)
-            first = await asyncio.wait_for(reader.readline(), 3 * LINE_SECONDS)
-            return first, await asyncio.wait_for(reader.read(), LINE_SECONDS)
+            async with asyncio.timeout(3 * LINE_SECONDS):
+                first = await reader.readline()
+            async with asyncio.timeout(LINE_SECONDS):
+                return first, await reader.read()
         except (OSError, ValueError, TimeoutError) as error:
             raise RefusedError(f"the gate: {type(error).__name__}") from None
         finally:
@@ -215,10 +218,10 @@ class Replicator:
             while job := self.schedule.next(time.time()):
                 self.start(self.sync(job))
             self.wake.clear()
-            try:
-                await asyncio.wait_for(self.wake.wait(), 1.0)
-            except TimeoutError:
-                continue
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with its result.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self.wake.wait()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside the rest."""
@@ -262,7 +265,8 @@ class Replicator:
         except OSError as error:
             return 127, "", str(error)
         try:
-            out, err = await asyncio.wait_for(process.communicate(), JOB_SECONDS)
+            async with asyncio.timeout(JOB_SECONDS):
+                out, err = await process.communicate()
         except TimeoutError:
             return 124, "", f"not done in {JOB_SECONDS:g} s"
         finally:
@@ -292,7 +296,8 @@ class Replicator:
         loop = asyncio.get_running_loop()
         with link:
             try:
-                line = await asyncio.wait_for(_line(link), LINE_SECONDS)
+                async with asyncio.timeout(LINE_SECONDS):
+                    line = await _line(link)
                 if caller(link) != self.settings.peer:
                     raise RefusedError("not for you")
                 wanted = request(line)

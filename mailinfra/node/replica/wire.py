@@ -69,7 +69,8 @@ def answered(line: bytes) -> str:
 async def line_of(reader: asyncio.StreamReader) -> bytes:
     """The next line. Raises `RefusedError` when it is too long, too slow or not whole."""
     try:
-        line = await asyncio.wait_for(reader.readline(), LINE_SECONDS)
+        async with asyncio.timeout(LINE_SECONDS):
+            line = await reader.readline()
     except (TimeoutError, ValueError):
         raise RefusedError("no line in time, or one too long") from None
     if len(line) > LINE_BYTES:
