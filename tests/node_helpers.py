@@ -324,9 +324,11 @@ class NodeFleet:
         )
 
     def boot(self) -> None:
-        """Create every machine."""
+        """Create every machine, and wait until all have booted."""
         for node in self.nodes:
             self.client.call("machines.create", spec=self.machine(node).to_json())
+        for node in self.nodes:
+            self.client.call("machines.wait", id=node.id, states=["running", "failed"])
 
     def run(self, machine: str, *command: str, timeout: float = 60, stdin: str = "") -> tuple[int, str]:
         """Run a command on a machine: its exit code, and what it printed."""

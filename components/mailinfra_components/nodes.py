@@ -96,8 +96,9 @@ class MailNodes(pulumi.ComponentResource):
     """The nodes of one group: stock Debian 12, configured from their user-data alone.
 
     Fixed addresses, reverse names, disks under the region's key, an identity that can read its part of the control
-    bucket and use its keys and nothing else, no way in for administrators. A changed script restarts a node and
-    is applied at its boot: disks, and with them queues, stay.
+    bucket and use its keys and nothing else, no way in for administrators. A changed script makes a node
+    what it now should be: disks, and with them queues, stay. AWS: the server is stopped and started, and runs it at its
+    boot, as at every one. GCP: the running server finds it within a minute and a half; only what it changes restarts.
 
     A node's `snapshot` restores its mail volume. The volume made from it is another resource than the one before: a
     replacement would have to delete what is protected, and on GCP before the new one is there, for both would have
@@ -447,7 +448,8 @@ def volume_tags(label: str, args: MailNodesArgs) -> dict[str, str]:
 
 
 def user_data(script: str) -> str:
-    """A bootstrap script as AWS user-data: gzip, which cloud-init undoes, in base64. ValueError above 16 KiB."""
+    """A bootstrap script as AWS user-data: a boothook in gzip, which cloud-init undoes, in base64. ValueError above
+    16 KiB."""
     return base64.b64encode(compressed(script)).decode()
 
 

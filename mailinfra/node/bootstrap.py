@@ -4,7 +4,9 @@ It is the same for both clouds: user-data of an AWS instance, startup-script of 
 """
 
 import gzip
+import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,6 +21,9 @@ from mailinfra.node.spec import NodeSpec
 
 AWS_LIMIT = 16_384
 """What AWS takes as user-data, in bytes before base64."""
+BOOTHOOK = "#cloud-boothook\n"
+"""What makes cloud-init run user-data at every boot; scripts it runs at an instance's first one only.
+https://cloudinit.readthedocs.io/en/22.4.2/topics/format.html#cloud-boothook"""
 STATE = "/var/lib/mailinfra"
 MILTER = "/run/mailinfra-milter/milter.sock"
 UNITS = "/etc/systemd/system"
@@ -175,6 +180,13 @@ def _files(spec: NodeSpec, context: dict[str, Any]) -> Iterator[tuple[File, str]
         yield made("/etc/postfix/master.cf", "postfix/master.cf.j2", "postfix.service")
 
 
+def _bootstrap_units(cloud: Cloud) -> list[File]:
+    """What has to be there for the bootstrap to be repeated: not part of it, for it may fail."""
+    names = ["mailinfra-bootstrap.service"]
+    names += ["mailinfra-startup.service", "mailinfra-startup.timer"] if cloud is Cloud.GCP else []
+    return [File(f"{UNITS}/{name}", _templates().get_template(f"systemd/{name}").render()) for name in names]
+
+
 def render(spec: NodeSpec) -> str:
     """The bootstrap script of a node: the same text for the same spec. Raises `ValueError` for an impossible spec."""
     environment, context = _templates(), _context(spec)
@@ -191,23 +203,35 @@ def render(spec: NodeSpec) -> str:
         services["mailinfra-homeward.service"].append("/etc/mailinfra/node.json")
     waiting = ["postfix.service", "postfix@.service"] if set(spec.roles) & POSTFIX else []
     waiting += ["dovecot.service"] if set(spec.roles) & DOVECOT else []
-    return environment.get_template("bootstrap.sh.j2").render(
-        context,
-        bootstrap_unit=environment.get_template("systemd/mailinfra-bootstrap.service").render(),
-        waits=environment.get_template("systemd/waits.conf.j2").render(context),
-        waiting=waiting,
-        fetch=environment.get_template("fetch.py.j2").render(context),
-        files=[file for file, _ in files],
-        services=[Unit(name, tuple(paths)) for name, paths in services.items()],
-    )
+    context |= {
+        "bootstrap_units": _bootstrap_units(spec.cloud),
+        "waits": environment.get_template("systemd/waits.conf.j2").render(context),
+        "waiting": waiting,
+        "fetch": environment.get_template("fetch.py.j2").render(context),
+        "files": [file for file, _ in files],
+        "services": [Unit(name, tuple(paths)) for name, paths in services.items()],
+    }
+    template = environment.get_template("bootstrap.sh.j2")
+    unnamed = template.render(context, revision="")
+    return template.render(context, revision=hashlib.sha256(unnamed.encode()).hexdigest()[:16])
+
+
+def revision(data: bytes) -> str:
+    """The revision of the script that is in user-data or a startup-script; empty for what is no script of ours.
+
+    On a node, /run/mailinfra-revision says with which one its bootstrap was begun last.
+    """
+    script = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    found = re.search(rb"^revision=([0-9a-f]{16})$", script, re.MULTILINE)
+    return found[1].decode() if found else ""
 
 
 def compressed(script: str) -> bytes:
-    """The script as AWS user-data: gzip (which cloud-init unpacks), the same bytes for the same script.
+    """The script as AWS user-data: a boothook, in gzip (which cloud-init unpacks), the same bytes for the same script.
 
     Raises `ValueError` when it is larger than AWS allows.
     """
-    data = gzip.compress(script.encode(), 9, mtime=0)
+    data = gzip.compress((BOOTHOOK + script).encode(), 9, mtime=0)
     if len(data) > AWS_LIMIT:
         raise ValueError(
             f"the bootstrap has {len(data)} bytes compressed; AWS allows {AWS_LIMIT} of user-data"

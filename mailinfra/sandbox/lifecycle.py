@@ -1,5 +1,6 @@
 """`mailinfra sandbox up` and `down`: every step from a bare machine to a mail system that runs, and back."""
 
+import base64
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from typing import Any
 
 from mailinfra.console import Progress, Steps
 from mailinfra.network import inbound
+from mailinfra.node.bootstrap import revision
 from mailinfra.plan import FleetPlan, NodePlan, plan
 from mailinfra.project import Project
 from mailinfra.publish import publish
@@ -172,14 +174,18 @@ def unhealthy(sandbox: Sandbox) -> dict[str, str]:
 
 
 def look(sandbox: Sandbox, machine: Mapping[str, Any] | None, node: NodePlan) -> str:
-    """Why a node does not serve; empty when it does: booted, bootstrapped, and every port of its roles open."""
+    """Why a node does not serve; empty when it does: booted, through the bootstrap that it was given last, and every
+    port of its roles open.
+    """
     if machine is None:
         return "no such machine"
     if machine["state"] != "running":
         return f"{machine['state']} {machine['reason']}".strip()
     ports = ",".join(str(rule.port) for rule in inbound(node.roles) if rule.port is not None)
+    given = sandbox.control.call("machines.get", id=machine["id"])["spec"]["user_data"]
+    wanted = revision(base64.b64decode(given))
     done = sandbox.control.call(
-        "machines.execute", id=machine["id"], command=["python3", "-c", LOOK, ports], timeout=20
+        "machines.execute", id=machine["id"], command=["python3", "-c", LOOK, ports, wanted], timeout=20
     )
     return (
         str(done["stdout"]).strip() if done["code"] == 0 else f"cannot look: {done['stderr'].strip()[-200:]}"
@@ -188,6 +194,11 @@ def look(sandbox: Sandbox, machine: Mapping[str, Any] | None, node: NodePlan) ->
 
 LOOK = """
 import socket, subprocess, sys
+from pathlib import Path
+begun = Path("/run/mailinfra-revision")
+if begun.exists() and begun.read_text().strip() != sys.argv[2]:
+    print("still has bootstrap", begun.read_text().strip(), "instead of", sys.argv[2])
+    sys.exit()
 state = subprocess.run(["systemctl", "is-active", "mailinfra-bootstrap"], capture_output=True, text=True).stdout.strip()
 if state != "active":
     print("bootstrap is", state)

@@ -27,6 +27,11 @@ CA_FILE = "/usr/local/share/ca-certificates/mailinfra-sandbox.crt"
 POLL_SECONDS = 0.05
 _POWER_OFF = signal.SIGRTMIN + 4
 """Asks systemd as the first process to power off (systemd(1), SIGNALS)."""
+_SEED = "/var/lib/cloud/seed/nocloud"
+_ANEW = """[Service]
+# EC2's data source asks for user-data at every boot; the one that reads a seed believes what it has kept.
+ExecStartPre=/bin/rm -f /var/lib/cloud/instance/obj.pkl
+"""
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -146,7 +151,11 @@ class Machine:
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={root}", f"--machine={self.name}"),
             *("--register=no", "--keep-unit", f"--network-namespace-path={self._namespace}", "--settings=no"),
             *("--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=read-only"),
-            *(f"--hostname={self.spec.hostname.split('.')[0]}", *self._volume_binds()),
+            *(
+                f"--hostname={self.spec.hostname.split('.')[0]}",
+                *self._user_data_bind(),
+                *self._volume_binds(),
+            ),
         ]
         overlay = f"mount -t overlay overlay -o {options} {root}"
         lines = ["set -eu", *mounts, overlay, f"exec {' '.join(nspawn)}", ""]
@@ -163,6 +172,17 @@ class Machine:
         self._process = Process.of(self._child.pid)
         if self._process is not None:
             self._process.save(self.folder / "process.json")
+
+    def _user_data_bind(self) -> list[str]:
+        """What cloud-init reads at this boot: the user-data that the spec has by now, as EC2's metadata service would
+        answer.
+        """
+        if self.spec.kind != "aws":
+            return []
+        file = self.folder / "user-data"
+        file.touch(mode=0o600)
+        file.write_bytes(base64.b64decode(self.spec.user_data) or b"#cloud-config\n{}\n")
+        return [f"--bind-ro={file}:{_SEED}/user-data"]
 
     def _volume_binds(self) -> list[str]:
         binds = []
@@ -369,12 +389,10 @@ def _lay_seed(overlay: disks.Overlay, spec: MachineSpec) -> None:
     if spec.kind == "gcp":
         _enable(overlay, "google-startup-scripts.service")
     if spec.kind == "aws":
-        seed = "/var/lib/cloud/seed/nocloud"
-        user_data = base64.b64decode(spec.user_data) or b"#cloud-config\n{}\n"
-        overlay.write(f"{seed}/user-data", MachineFile.raw(user_data, 0o600))
         short = spec.hostname.split(".")[0]
         identity = f"instance-id: {spec.id}\nlocal-hostname: {short}\n"
-        overlay.write(f"{seed}/meta-data", MachineFile.text(identity, 0o600))
+        overlay.write(f"{_SEED}/meta-data", MachineFile.text(identity, 0o600))
+        overlay.write("/etc/systemd/system/cloud-init-local.service.d/anew.conf", MachineFile.text(_ANEW))
 
 
 def _enable(overlay: disks.Overlay, unit: str) -> None:

@@ -158,11 +158,11 @@ class Supervisor:
 
     def update(self, spec: MachineSpec) -> Status:
         """Change what both clouds change in place: firewall, egress on port 25, metadata, address mapping,
-        volumes and their growth.
+        volumes and their growth, and user-data, which on AWS the next boot sees first.
 
-        What is part of the disk or the network card (user-data, files, addresses) is taken over at the next
-        boot of a new disk only; replacing a server is `delete` and `create`. A disk keeps the limit that it was
-        made with. Raises `NoSuchMachine`.
+        What is part of the disk or the network card (files, addresses) cannot be changed: replacing a server is
+        `delete` and `create`. A disk keeps the limit that it was made with. Raises `NoSuchMachine`, and
+        `MachineExists` for what cannot be changed.
         """
         with self._changed:
             watch = self._watch(spec.id)

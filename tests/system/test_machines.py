@@ -1,6 +1,7 @@
 """The sandbox's servers: they come back, they keep what they should, and they leave nothing behind."""
 
 import base64
+import gzip
 import os
 import signal
 import subprocess
@@ -99,6 +100,40 @@ def test_the_startup_script_runs_on_every_boot(machines: Sandbox) -> None:
     machines.client.call("machines.kill", id=GCP.id)
     assert machines.running(GCP.id)["boots"] == boots + 1
     assert machines.shell(GCP.id, "cat /root/startup-script").split() == ["ran"] * (boots + 1)
+
+
+def boothook(*lines: str) -> str:
+    data = gzip.compress(("#cloud-boothook\n" + "\n".join(["#!/bin/sh", *lines, ""])).encode())
+    return base64.b64encode(data).decode()
+
+
+def test_changed_user_data_is_seen_at_the_next_boot_as_ec2s_cloud_init_sees_it(machines: Sandbox) -> None:
+    ran, call = "cat /root/ran", machines.client.call
+    note = 'echo one "$INSTANCE_ID" "$(tail -n 1 "$0")" >> /root/ran'
+    spec = replace(AWS, id="i-hook", private_ipv4="203.0.113.9", public_ipv4=None, volumes={})
+    spec = replace(spec, user_data=boothook(note, "exit # last"))
+    machines.create(spec)
+    assert machines.shell(spec.id, ran).splitlines() == ["one i-hook exit # last"]
+    call("machines.kill", id=spec.id)
+    machines.running(spec.id)
+    assert machines.shell(spec.id, ran).splitlines() == ["one i-hook exit # last"] * 2
+    # What starts services must not wait for them: nothing is up yet.
+    early = "systemctl is-active sysinit.target network-online.target >> /root/ran || true"
+    later = "systemctl start --no-block systemd-tmpfiles-clean.service"
+    call("machines.update", spec=replace(spec, user_data=boothook(early, later)).to_json())
+    assert len(machines.shell(spec.id, ran).splitlines()) == 2
+    call("machines.restart", id=spec.id)
+    machines.running(spec.id)
+    assert machines.shell(spec.id, ran).splitlines()[2:] == ["inactive", "inactive"]
+    assert eventually(
+        lambda: "Finished" in machines.shell(spec.id, "journalctl -b -u systemd-tmpfiles-clean")
+    )
+    # A script would run at an instance's first boot only.
+    call("machines.update", spec=replace(spec, user_data=script("echo never >> /root/ran")).to_json())
+    call("machines.restart", id=spec.id)
+    machines.running(spec.id)
+    assert len(machines.shell(spec.id, ran).splitlines()) == 4
+    call("machines.delete", id=spec.id)
 
 
 def test_files_keep_owner_and_mode_and_the_authority_is_trusted(machines: Sandbox) -> None:

@@ -59,7 +59,8 @@ def test_an_aws_server_is_encrypted_guarded_and_named() -> None:
     assert (server["rootBlockDevice"]["encrypted"], server["rootBlockDevice"]["kmsKeyId"]) == (True, "key-1")
     assert server["vpcSecurityGroupIds"] == ["sg-edge"]
     assert "keyName" not in server, "no SSH key"
-    assert gzip.decompress(base64.b64decode(server["userDataBase64"])).decode() == SCRIPT
+    user_data = gzip.decompress(base64.b64decode(server["userDataBase64"])).decode()
+    assert user_data == f"#cloud-boothook\n{SCRIPT}", "a script would be run at the first boot only"
     assert server["userDataReplaceOnChange"] is False
     volume = program.named("g-edge-1-mail").inputs
     assert (volume["encrypted"], volume["kmsKeyId"], volume["size"]) == (True, "key-1", 20)

@@ -1,5 +1,7 @@
 """The bootstrap script: what it says for every set of roles, on both clouds."""
 
+import gzip
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailinfra.fleet import Cloud, Residency, Role, TlsVersion
-from mailinfra.node.bootstrap import AWS_LIMIT, compressed, node_config, packages, render
+from mailinfra.node.bootstrap import AWS_LIMIT, compressed, node_config, packages, render, revision
 from mailinfra.node.pack import software
 from mailinfra.node.spec import NodeSpec, SigningKey
 from tests.node_helpers import node_spec
@@ -66,8 +68,9 @@ def test_bash_understands_every_combination(
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze on this machine")
-def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    written = files(render(spec(ALL, Cloud.AWS)))
+@pytest.mark.parametrize("cloud", Cloud)
+def test_systemd_understands_the_units(cloud: Cloud, tmp_path: Path) -> None:
+    written = files(render(spec(ALL, cloud)))
     units = {
         path.rpartition("/")[2]: text
         for path, text in written.items()
@@ -78,7 +81,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
         (tmp_path / name).write_text(
             re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE)
         )
-    names = [str(tmp_path / name) for name in units if name.endswith(".service")]
+    names = [str(tmp_path / name) for name in units if name.endswith((".service", ".timer"))]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *names], capture_output=True, text=True, check=False
     )
@@ -256,3 +259,124 @@ def test_no_replica_is_written_below_the_place_of_its_volume(device: str) -> Non
     script = render(replace(node_spec(["mailbox"]), data_device=device))
     unit = files(script)["/etc/systemd/system/mailinfra-replicator.service"]
     assert ("ConditionPathIsMountPoint=/srv/mail\n" in unit) is bool(device)
+
+
+def test_on_aws_it_is_a_boothook_for_scripts_run_once_in_an_instances_life() -> None:
+    script = render(spec(ALL, Cloud.AWS))
+    assert gzip.decompress(compressed(script)).decode() == f"#cloud-boothook\n{script}"
+    # With the prefix off, which cloud-init takes off, it begins with what runs it.
+    assert script.startswith("#!/bin/bash\n")
+
+
+def test_a_revision_names_what_a_script_says() -> None:
+    one, same, other = (
+        render(replace(spec(ALL, Cloud.AWS), message_bytes=size)) for size in (100_000, 100_000, 100_001)
+    )
+    found = revision(one.encode())
+    assert re.fullmatch("[0-9a-f]{16}", found)
+    assert found == revision(compressed(one)) == revision(compressed(same)) != revision(compressed(other))
+    # Whatever a config holds, it cannot pass for a revision: the script's own line is the first.
+    planted = replace(spec((Role.MX,), Cloud.AWS), mta_sts_policy="revision=0123456789abcdef\n")
+    assert revision(render(planted).encode()) != "0123456789abcdef"
+    assert revision(b"") == revision(b"#!/bin/sh\ntrue\n") == ""
+
+
+def test_only_google_cloud_needs_somebody_who_looks_for_a_new_script() -> None:
+    units = {f"/etc/systemd/system/mailinfra-startup.{kind}" for kind in ("service", "timer")}
+    assert not units & set(files(render(spec(ALL, Cloud.AWS))))
+    script = render(spec(ALL, Cloud.GCP))
+    assert units <= set(files(script))
+    # Before anything that may fail, and that a new script may have to mend.
+    install = script[: script.index("\nexec 9>")]
+    assert units <= set(files(install))
+    assert "start --no-block mailinfra-startup.timer" in install
+
+
+class Installed:
+    """The part of a script that the cloud runs, in a folder instead of the root, with a systemctl that only notes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "run").mkdir()
+        (folder / "bin").mkdir()
+        self.systemctl('echo "$@" >>"$NOTES"')
+
+    def systemctl(self, does: str) -> None:
+        program = self.folder / "bin/systemctl"
+        program.write_text(f"#!/bin/bash\n{does}\n")
+        program.chmod(0o755)
+
+    def start(self, script: str) -> subprocess.Popen[str]:
+        for path in ("/etc/systemd/system", "/usr/local/sbin", "/run/mailinfra"):
+            script = script.replace(path, f"{self.folder}{path}")
+        (self.folder / "given").write_text(script)
+        paths = f"{self.folder}/bin:{os.environ['PATH']}"
+        environment = {"PATH": paths, "NOTES": str(self.folder / "notes")}
+        return subprocess.Popen(
+            ["bash", self.folder / "given"], env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, script: str) -> tuple[int, str]:
+        process = self.start(script)
+        said, _ = process.communicate(timeout=20)
+        return process.returncode, said
+
+    def noted(self) -> list[str]:
+        """What was asked of systemctl since the last time."""
+        notes = self.folder / "notes"
+        lines = notes.read_text().splitlines() if notes.exists() else []
+        notes.unlink(missing_ok=True)
+        return lines
+
+    def begin(self, script: str) -> None:
+        """As the bootstrap itself does."""
+        (self.folder / "run/mailinfra-revision").write_text(revision(script.encode()) + "\n")
+
+
+RESTART = "restart --no-block mailinfra-bootstrap.service"
+
+
+@pytest.mark.parametrize("cloud", Cloud)
+def test_a_script_that_is_new_is_laid_and_begun_and_one_that_was_begun_is_not(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    installed = Installed(tmp_path)
+    old, new = (render(replace(spec((Role.MX,), cloud), message_bytes=size)) for size in (100_000, 200_000))
+    for script in (old, new, old):
+        code, said = installed.run(script)
+        assert (code, "mailinfra-bootstrap\n" in said) == (0, True)
+        laid = (tmp_path / "usr/local/sbin/mailinfra-bootstrap").read_text()
+        assert laid == (tmp_path / "given").read_text()
+        assert installed.noted()[-1] == RESTART
+        installed.begin(script)
+        # A look once a minute must not end a run that takes longer.
+        assert installed.run(script) == (0, "")
+        assert installed.noted() == []
+
+
+def test_what_failed_half_way_is_done_again_though_the_script_lies_there_already(tmp_path: Path) -> None:
+    installed = Installed(tmp_path)
+    old, new = (
+        render(replace(spec((Role.MX,), Cloud.GCP), message_bytes=size)) for size in (100_000, 200_000)
+    )
+    installed.run(old)
+    installed.begin(old)
+    installed.noted()
+    installed.systemctl('[[ $1 != enable ]] || exit 1; echo "$@" >>"$NOTES"')
+    assert installed.run(new)[0] == 1
+    assert RESTART not in installed.noted()
+    installed.systemctl('echo "$@" >>"$NOTES"')
+    assert installed.run(new) == (0, "")
+    assert installed.noted()[-1] == RESTART
+
+
+def test_it_is_laid_by_one_at_a_time(tmp_path: Path) -> None:
+    installed, script = Installed(tmp_path), render(spec((Role.MX,), Cloud.GCP))
+    busy = f"{tmp_path}/busy"
+    # Who finds another one in it says so.
+    installed.systemctl(f'mkdir {busy} || echo two >>"$NOTES"; sleep 0.05; rmdir {busy}')
+    running = [installed.start(script) for _ in range(4)]
+    for process in running:
+        process.communicate(timeout=30)
+    assert [process.returncode for process in running] == [0] * 4
+    assert installed.noted() == []

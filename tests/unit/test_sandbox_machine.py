@@ -61,10 +61,23 @@ def read(made: Machine, path: str) -> str:
 def test_an_aws_machine_has_a_seed_for_cloud_init(made: Machine) -> None:
     made.prepare({}, "OURS\n")
     seed = "var/lib/cloud/seed/nocloud"
-    assert (made.upper / seed / "user-data").read_bytes() == b"\x1f\x8bdata"
     assert read(made, f"{seed}/meta-data") == "instance-id: i-1\nlocal-hostname: mx-1\n"
     assert not (made.upper / "etc/cloud/cloud-init.disabled").exists()
     assert read(made, "etc/resolv.conf").startswith("nameserver 169.254.169.253\n")
+
+
+def test_an_aws_machine_boots_with_the_user_data_that_it_has_by_now(made: Machine, tmp_path: Path) -> None:
+    made.prepare({}, "OURS\n")
+    for data in (b"\x1f\x8bdata", b"shorter"):
+        made.spec = replace(SPEC, user_data=base64.b64encode(data).decode())
+        [bind] = made._user_data_bind()
+        source, _, target = bind.removeprefix("--bind-ro=").partition(":")
+        assert target == "/var/lib/cloud/seed/nocloud/user-data"
+        assert (Path(source).read_bytes(), Path(source).stat().st_mode & 0o777) == (data, 0o600)
+    made.spec = replace(SPEC, user_data="")
+    made._user_data_bind()
+    assert (made.folder / "user-data").read_text() == "#cloud-config\n{}\n"
+    assert build(tmp_path, replace(SPEC, id="g", kind="gcp"))._user_data_bind() == []
 
 
 def test_a_gcp_machine_has_a_guest_agent_and_no_cloud_init(made: Machine, tmp_path: Path) -> None:

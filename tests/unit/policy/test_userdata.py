@@ -28,6 +28,22 @@ def test_wrappers_are_taken_off(wrap) -> None:  # type: ignore[no-untyped-def]
     assert read(wrap("#!/bin/sh\napt-get install postfix\n")).commands == ["apt-get install postfix"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#cloud-boothook\n#!/bin/sh\nput /etc/x 0644 <<'E'\none\nE\n",
+        "MIME-Version: 1.0\nContent-Type: text/cloud-boothook\n\n#!/bin/sh\nput /etc/x 0644 <<'E'\none\nE\n",
+        "#cloud-config-archive\n- type: text/cloud-boothook\n"
+        "  content: \"#!/bin/sh\\nput /etc/x 0644 <<'E'\\none\\nE\\n\"\n",
+    ],
+)
+@pytest.mark.parametrize("wrap", [str, lambda text: zipped(text.encode())])
+def test_a_boothook_is_read_as_the_script_that_it_is(wrap, text: str) -> None:  # type: ignore[no-untyped-def]
+    data = read(wrap(text))
+    assert data.commands == ["put /etc/x 0644 <<'E'"]
+    assert data.files == [File("/etc/x", "one\n")]
+
+
 def test_every_member_of_a_gzip_counts() -> None:
     raw = gzip.compress(b"#!/bin/sh\n") + gzip.compress(b"apt-get install postfix\n")
     assert read(base64.b64encode(raw).decode(), encoded=True).commands == ["apt-get install postfix"]
