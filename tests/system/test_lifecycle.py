@@ -1,5 +1,6 @@
 """The running fleet's life: repeated, changed, crashed and set right again. Machines are real."""
 
+import json
 import os
 import secrets
 import shutil
@@ -27,7 +28,7 @@ from mailinfra.sandbox.lifecycle import Sandbox, unhealthy
 from mailinfra.sandbox.paths import BusyError, SandboxError, sandbox_lock
 from mailinfra.sandbox.processes import Process
 from mailinfra.sandbox.status import collect
-from tests.node_helpers import AWS_KEYS
+from tests.node_helpers import AWS_KEYS, until
 from tests.system.fleet import PROJECT, STACK, UP_SECONDS, silent
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(UP_SECONDS)]
@@ -156,6 +157,109 @@ def test_a_weight_is_changed_in_place_and_no_server_notices(fleet_sandbox: Sandb
     assert set(changed) == {"update"} and all("-mx-aws-" in name for name in changed["update"]), changed
     assert boots(fleet_sandbox) == before
     assert set(operations(fleet_sandbox)) == {"update"}
+
+
+SMALLER = 40_000_000
+"""Another largest message than the fleet's own, in bytes."""
+
+
+def shell(sandbox: Sandbox, node: NodePlan, command: str) -> str:
+    """What a shell command prints on a node; it has to succeed."""
+    arguments = ["bash", "-euo", "pipefail", "-c", command]
+    done = sandbox.control.call("machines.execute", id=server(sandbox, node), command=arguments)
+    assert done["code"] == 0, f"{node.fqdn}: {command}: {done}"
+    return str(done["stdout"])
+
+
+def limits(sandbox: Sandbox) -> dict[str, int]:
+    """The largest message, as every node's Postfix knows it."""
+    command = "postconf -h message_size_limit"
+    return {node.fqdn: int(shell(sandbox, node, command)) for node in sandbox.plan.nodes}
+
+
+def deferred(sandbox: Sandbox, node: NodePlan) -> dict[str, str]:
+    """What waits in a node's queue for its next try: queue id to recipient."""
+    entries = [json.loads(line) for line in shell(sandbox, node, "postqueue -j").splitlines()]
+    return {
+        entry["queue_id"]: entry["recipients"][0]["address"]
+        for entry in entries
+        if entry["queue_name"] == "deferred"
+    }
+
+
+@pytest.fixture
+def waiting(fleet_sandbox: Sandbox) -> Iterator[dict[str, tuple[str, str]]]:
+    """A message in every node's queue that cannot be delivered yet: host name to queue id and recipient."""
+    domain, found = fleet_sandbox.plan.fleet.domains[0], {}
+    for node in fleet_sandbox.plan.nodes:
+        # Nobody's mail goes to where nobody listens, and is tried again: see relay_transport in main.cf.
+        nobody = f"{secrets.token_hex(8)}@{domain}"
+        shell(fleet_sandbox, node, f"echo {nobody} | sendmail -f postmaster@{domain} {nobody}")
+        queue = until(
+            lambda node=node, nobody=nobody: {  # type: ignore[misc]
+                key: to for key, to in deferred(fleet_sandbox, node).items() if to == nobody
+            },
+            90,
+            f"{node.fqdn}: the message is not put off",
+        )
+        found[node.fqdn] = next(iter(queue.items()))
+    yield found
+    for node in fleet_sandbox.plan.nodes:
+        shell(fleet_sandbox, node, f"postsuper -d {found[node.fqdn][0]}")
+
+
+def cloud_of(sandbox: Sandbox, node: NodePlan) -> Cloud:
+    return sandbox.plan.region(node.region).cloud
+
+
+def test_a_changed_limit_reaches_every_running_node_and_no_queue_is_lost(
+    fleet_sandbox: Sandbox, project: Path, waiting: dict[str, tuple[str, str]]
+) -> None:
+    change(project, lambda fleet: fleet.setdefault("limits", {}).update(message_bytes=SMALLER))
+    before, nodes = boots(fleet_sandbox), fleet_sandbox.plan.nodes
+    assert set(limits(fleet_sandbox).values()) == {fleet_sandbox.plan.fleet.limits.message_bytes}
+    lifecycle.up(fleet_sandbox.paths, project, STACK, silent())
+    assert limits(fleet_sandbox) == {node.fqdn: SMALLER for node in nodes}
+    # A server of AWS has to be off to be given another script; one of Google Cloud runs on.
+    more = {node.address.private_ipv4: cloud_of(fleet_sandbox, node) is Cloud.AWS for node in nodes}
+    after = boots(fleet_sandbox)
+    assert after == {address: count + more.get(address, False) for address, count in before.items()}
+    for node in nodes:
+        key, nobody = waiting[node.fqdn]
+        assert deferred(fleet_sandbox, node).get(key) == nobody
+        assert f"\n{nobody}\n" in shell(fleet_sandbox, node, f"postcat -q {key}")
+    assert operations(with_project(fleet_sandbox, project)) == {}
+    assert boots(fleet_sandbox) == after
+
+
+def test_a_bootstrap_that_fails_half_way_is_seen_and_tried_until_it_succeeds(fleet_sandbox: Sandbox) -> None:
+    """Also the way back from the test before: the fleet as its config has it."""
+    store = [node for node in fleet_sandbox.plan.nodes if Role.MAILBOX in node.roles]
+    stuck = [next(node for node in store if cloud_of(fleet_sandbox, node) is cloud) for cloud in Cloud]
+    in_the_way = "/etc/postfix/main.cf.new~"
+    for node in stuck:
+        shell(fleet_sandbox, node, f"mkdir {in_the_way}")
+    assert set(operations(fleet_sandbox)) == {"update"}
+    until(
+        lambda: unhealthy(fleet_sandbox) == {node.fqdn: "bootstrap is activating" for node in stuck},
+        300,
+        "other nodes than these have no bootstrap",
+    )
+    for node in stuck:
+        until(
+            lambda node=node: (
+                "restart counter is at 2"  # type: ignore[misc]
+                in shell(fleet_sandbox, node, "journalctl -b -o cat -u mailinfra-bootstrap")
+            ),
+            90,
+            f"{node.fqdn} does not try again",
+        )
+        console = fleet_sandbox.paths.state / "machines" / server(fleet_sandbox, node) / "console.log"
+        assert f"{in_the_way}: Is a directory" in console.read_text(errors="replace")
+        shell(fleet_sandbox, node, f"rmdir {in_the_way}")
+    lifecycle.wait_healthy(fleet_sandbox, lambda _: None)
+    assert set(limits(fleet_sandbox).values()) == {fleet_sandbox.plan.fleet.limits.message_bytes}
+    assert operations(fleet_sandbox) == {}
 
 
 def test_a_region_goes_and_comes_back_and_the_others_keep_running(
