@@ -17,7 +17,7 @@ from mailinfra.publish import publish
 from mailinfra.sandbox import people, rootfs, setup
 from mailinfra.sandbox.aws.moto_server import PROCESS_FILE
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
-from mailinfra.sandbox.control import ControlClient
+from mailinfra.sandbox.control import ControlClient, ControlError
 from mailinfra.sandbox.engine import ensure_engine
 from mailinfra.sandbox.paths import Paths, SandboxError, sandbox_lock
 from mailinfra.sandbox.stack import SandboxStack, cloud_environment
@@ -182,11 +182,15 @@ def look(sandbox: Sandbox, machine: Mapping[str, Any] | None, node: NodePlan) ->
     if machine["state"] != "running":
         return f"{machine['state']} {machine['reason']}".strip()
     ports = ",".join(str(rule.port) for rule in inbound(node.roles) if rule.port is not None)
-    given = sandbox.control.call("machines.get", id=machine["id"])["spec"]["user_data"]
-    wanted = revision(base64.b64decode(given))
-    done = sandbox.control.call(
-        "machines.execute", id=machine["id"], command=["python3", "-c", LOOK, ports, wanted], timeout=20
-    )
+    try:
+        given = sandbox.control.call("machines.get", id=machine["id"])["spec"]["user_data"]
+        wanted = revision(base64.b64decode(given))
+        done = sandbox.control.call(
+            "machines.execute", id=machine["id"], command=["python3", "-c", LOOK, ports, wanted], timeout=20
+        )
+    except ControlError as error:
+        # It may have gone off meanwhile, for it is given another script, or be too busy to answer.
+        return f"cannot look: {str(error)[-200:]}"
     return (
         str(done["stdout"]).strip() if done["code"] == 0 else f"cannot look: {done['stderr'].strip()[-200:]}"
     )

@@ -163,6 +163,16 @@ SMALLER = 40_000_000
 """Another largest message than the fleet's own, in bytes."""
 
 
+SUBMIT = """
+cp -r /etc/postfix /run/submit
+# On a node nobody may.
+echo 'authorized_submit_users = root' >>/run/submit/main.cf
+echo {to} | sendmail -C /run/submit -f {sender} {to}
+rm -r /run/submit
+"""
+"""Puts a message that says its recipient into a node's queue."""
+
+
 def shell(sandbox: Sandbox, node: NodePlan, command: str) -> str:
     """What a shell command prints on a node; it has to succeed."""
     arguments = ["bash", "-euo", "pipefail", "-c", command]
@@ -194,7 +204,7 @@ def waiting(fleet_sandbox: Sandbox) -> Iterator[dict[str, tuple[str, str]]]:
     for node in fleet_sandbox.plan.nodes:
         # Nobody's mail goes to where nobody listens, and is tried again: see relay_transport in main.cf.
         nobody = f"{secrets.token_hex(8)}@{domain}"
-        shell(fleet_sandbox, node, f"echo {nobody} | sendmail -f postmaster@{domain} {nobody}")
+        shell(fleet_sandbox, node, SUBMIT.format(sender=f"postmaster@{domain}", to=nobody))
         queue = until(
             lambda node=node, nobody=nobody: {  # type: ignore[misc]
                 key: to for key, to in deferred(fleet_sandbox, node).items() if to == nobody
