@@ -187,13 +187,13 @@ def limits(sandbox: Sandbox) -> dict[str, int]:
     return {node.fqdn: int(shell(sandbox, node, command)) for node in sandbox.plan.nodes}
 
 
-def deferred(sandbox: Sandbox, node: NodePlan) -> dict[str, str]:
-    """What waits in a node's queue for its next try: queue id to recipient."""
+def queued(sandbox: Sandbox, node: NodePlan) -> dict[str, tuple[str, str]]:
+    """A node's queue: queue id to the queue's name (`deferred` is what waits for its next try) and recipient."""
     entries = [json.loads(line) for line in shell(sandbox, node, "postqueue -j").splitlines()]
     return {
-        entry["queue_id"]: entry["recipients"][0]["address"]
+        entry["queue_id"]: (entry["queue_name"], entry["recipients"][0]["address"])
         for entry in entries
-        if entry["queue_name"] == "deferred"
+        if entry["recipients"]
     }
 
 
@@ -205,14 +205,14 @@ def waiting(fleet_sandbox: Sandbox) -> Iterator[dict[str, tuple[str, str]]]:
         # Nobody's mail goes to where nobody listens, and is tried again: see relay_transport in main.cf.
         nobody = f"{secrets.token_hex(8)}@{domain}"
         shell(fleet_sandbox, node, SUBMIT.format(sender=f"postmaster@{domain}", to=nobody))
-        queue = until(
-            lambda node=node, nobody=nobody: {  # type: ignore[misc]
-                key: to for key, to in deferred(fleet_sandbox, node).items() if to == nobody
-            },
+        key = until(
+            lambda node=node, nobody=nobody: next(  # type: ignore[misc]
+                (k for k, entry in queued(fleet_sandbox, node).items() if entry == ("deferred", nobody)), ""
+            ),
             90,
             f"{node.fqdn}: the message is not put off",
         )
-        found[node.fqdn] = next(iter(queue.items()))
+        found[node.fqdn] = key, nobody
     yield found
     for node in fleet_sandbox.plan.nodes:
         shell(fleet_sandbox, node, f"postsuper -d {found[node.fqdn][0]}")
@@ -236,7 +236,7 @@ def test_a_changed_limit_reaches_every_running_node_and_no_queue_is_lost(
     assert after == {address: count + more.get(address, False) for address, count in before.items()}
     for node in nodes:
         key, nobody = waiting[node.fqdn]
-        assert deferred(fleet_sandbox, node).get(key) == nobody
+        assert queued(fleet_sandbox, node)[key][1] == nobody
         assert f"\n{nobody}\n" in shell(fleet_sandbox, node, f"postcat -q {key}")
     assert operations(with_project(fleet_sandbox, project)) == {}
     assert boots(fleet_sandbox) == after
