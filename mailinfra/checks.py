@@ -359,7 +359,7 @@ def check_accounts(fleet: Fleet, places: Places) -> Iterator[Problem]:
         )
     on_aws = sum(region.cloud is Cloud.AWS for region in fleet.regions)
     endpoints = fleet.clouds.aws.endpoints
-    for field, url in (("kms", endpoints.kms), ("storage", endpoints.storage)):
+    for field, url in (("kms", endpoints.kms), ("storage", endpoints.storage), ("sts", endpoints.sts)):
         if url and on_aws > 1 and "{region}" not in url:
             yield Problem(
                 f"clouds.aws.endpoints.{field}",

@@ -473,6 +473,8 @@ class Endpoints(Model):
     """AWS KMS, or Cloud KMS."""
     storage: Endpoint = ""
     """S3, or Cloud Storage."""
+    sts: Endpoint = ""
+    """AWS STS, or Google's Security Token Service: where a node of the other cloud gets its credentials for a vault."""
 
 
 class AwsAccount(Model):

@@ -160,3 +160,22 @@ def bucket(fleet: Fleet, region: str, purpose: str, account: str) -> str:
 def control_bucket(fleet: Fleet, region: str, account: str) -> str:
     """The name of a region's control bucket."""
     return bucket(fleet, region, "control", account)
+
+
+# Vaults
+
+
+def vault_bucket(fleet: Fleet, region: str, account: str) -> str:
+    """The name of the bucket with the copies of a region's mail. `account` is the vault's."""
+    return bucket(fleet, region, "vault", account)
+
+
+def vault_role(fleet: Fleet, region: str, store: str) -> str:
+    """The name of the IAM role by which a Google Cloud region's nodes use the vault, at AWS, of the region `store`: at
+    most 64 characters. No node group's role has it: those are named after regions of AWS."""
+    return iam_role_name(fleet, region, "vault" if region == store else f"vault-{store}")
+
+
+def identity_pool(fleet: Fleet) -> str:
+    """The id of the fleet's workload identity pool: 4 to 32 characters, and not Google's own prefix `gcp-`."""
+    return f"mail-{fleet.name}"

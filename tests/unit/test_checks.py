@@ -123,6 +123,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"clouds__gcp__project": ""}, "clouds.gcp.project", "regions[1]"),
     ({"clouds__aws__endpoints__kms": "https://kms.aws.test"}, "clouds.aws.endpoints.kms", "{region}"),
+    ({"clouds__aws__endpoints__sts": "https://sts.aws.test"}, "clouds.aws.endpoints.sts", "{region}"),
     ({"placement__default": "eu-west-9"}, "placement.default", "a region of the fleet"),
     ({"placement__rules__1__home": "nowhere"}, "placement.rules[1].home", "a region of the fleet"),
     ({"regions__1__groups__1__count": 0}, "placement.rules[1].home", "with mailbox nodes"),

@@ -70,3 +70,22 @@ def test_buckets_of_two_accounts_differ_and_are_stable() -> None:
 def test_short_names_are_left_alone() -> None:
     assert names.shorten("short", 10) == "short"
     assert len(names.shorten("much-longer-than-that", 15)) == 15
+
+
+@given(LABELS, REGIONS, REGIONS)
+def test_names_of_vaults_fit(name: str, region: str, store: str) -> None:
+    one = _named(name)
+    assert re.fullmatch(r"(?!gcp-)[a-z0-9-]{4,32}", names.identity_pool(one))
+    bucket = names.vault_bucket(one, store, "example-mail")
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", bucket)
+    assert bucket != names.control_bucket(one, store, "example-mail")
+    assert len(names.vault_role(one, region, store)) <= 64
+
+
+def test_each_use_of_a_vault_has_a_role_of_its_own() -> None:
+    one = fleet()
+    assert names.vault_role(one, "us-central1", "us-central1") == "sandbox-us-central1-vault"
+    reads = {
+        names.vault_role(one, "us-central1", store) for store in ("us-east-1", "us-west-2", "us-central1")
+    }
+    assert len(reads) == 3
