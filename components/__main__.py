@@ -21,8 +21,11 @@ from mailinfra_components.records import MailRecords
 from mailinfra_components.routing import MxRouting
 from mailinfra_components.snapshots import MailSnapshots
 from mailinfra_components.traces import MailTraces, ProjectTraces
+from mailinfra_components.vaults import AwsFederation, BackupVault
 
 COMPONENTS = [
+    AwsFederation,
+    BackupVault,
     DkimKeys,
     MailFleet,
     MailKeys,

@@ -53,6 +53,7 @@ class Program(pulumi.runtime.Mocks):
             if args.inputs.get("ipVersion") == "IPV6"
             else f"198.51.100.{number % 250}",
             "email": f"{args.inputs.get('accountId')}@project.iam.gserviceaccount.com",
+            "uniqueId": f"unique-{args.name}",
             "zoneId": f"Z{number}",
             "nameServers": [f"ns{n}.provider.test" for n in range(4)],
             "dsRecord": "12345 13 2 AB",

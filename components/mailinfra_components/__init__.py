@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "AwsFederation": "vaults",
+    "BackupVault": "vaults",
     "DkimKeys": "dkim",
     "MailFleet": "fleet",
     "MailKeys": "keys",

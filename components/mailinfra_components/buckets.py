@@ -34,10 +34,13 @@ def s3_bucket(
     marks: dict[str, str],
     force_destroy: bool = False,
     locked_days: int = 0,
+    expires_days: int = 0,
+    protect: bool = False,
     statements: Statements = lambda arn: [],
 ) -> PrivateBucket:
     """An S3 bucket. With `locked_days` nobody, root included, deletes an object younger than that (Object Lock in
-    compliance mode)."""
+    compliance mode). With `expires_days` what is older goes away by itself, and what was written over or deleted before
+    stays for another `locked_days`."""
     made = aws.s3.Bucket(
         f"{name}-bucket",
         region=region,
@@ -45,7 +48,7 @@ def s3_bucket(
         force_destroy=force_destroy,
         object_lock_enabled=True if locked_days else None,
         tags=marks,
-        opts=children(parent),
+        opts=children(parent, protect=protect),
     )
     closed = aws.s3.BucketPublicAccessBlock(
         f"{name}-private",
@@ -104,6 +107,32 @@ def s3_bucket(
                 opts=children(parent, depends_on=[versioned]),
             )
         )
+    if expires_days:
+        guards.append(
+            aws.s3.BucketLifecycleConfiguration(
+                f"{name}-ends",
+                region=region,
+                bucket=made.id,
+                rules=[
+                    {
+                        "id": "objects",
+                        "status": "Enabled",
+                        "filter": {"prefix": ""},
+                        "expiration": {"days": expires_days},
+                        "noncurrent_version_expiration": {"noncurrent_days": max(locked_days, 1)},
+                        "abort_incomplete_multipart_upload": {"days_after_initiation": 7},
+                    },
+                    {
+                        # A marker with no version left under it; S3 takes this in a rule of its own only.
+                        "id": "markers",
+                        "status": "Enabled",
+                        "filter": {"prefix": ""},
+                        "expiration": {"expired_object_delete_marker": True},
+                    },
+                ],
+                opts=children(parent, depends_on=[versioned]),
+            )
+        )
     return PrivateBucket(made.id, made.arn, guards)
 
 
@@ -117,9 +146,12 @@ def gcs_bucket(
     marks: dict[str, str],
     force_destroy: bool = False,
     locked_days: int = 0,
+    expires_days: int = 0,
+    protect: bool = False,
 ) -> PrivateBucket:
     """A Cloud Storage bucket. With `locked_days` nobody deletes an object younger than that (a locked retention
-    policy, which also excludes versioning; objects are then written once)."""
+    policy, which also excludes versioning; objects are then written once). With `expires_days` what is older goes away
+    by itself."""
     made = gcp.storage.Bucket(
         f"{name}-bucket",
         name=bucket,
@@ -130,10 +162,13 @@ def gcs_bucket(
         retention_policy={"retention_period": str(locked_days * DAY), "is_locked": True}
         if locked_days
         else None,
+        lifecycle_rules=[{"action": {"type": "Delete"}, "condition": {"age": expires_days}}]
+        if expires_days
+        else None,
         encryption={"default_kms_key_name": key},
         force_destroy=force_destroy,
         labels=marks,
-        opts=children(parent),
+        opts=children(parent, protect=protect),
     )
     return PrivateBucket(made.name, made.name, [])
 

@@ -6,8 +6,10 @@ import pulumi
 import pulumi_aws as aws
 
 from mailinfra import names
+from mailinfra.backup.plan import StoreCopies, mailbox_groups
 from mailinfra.fleet import Cloud, Fleet, Role
 from mailinfra.node.bootstrap import render
+from mailinfra.places import Place
 from mailinfra.plan import GroupPlan, NodePlan, RegionPlan, dkim_keys, node_spec, plan
 from mailinfra.trust import anchors
 from mailinfra_components.directory import UserDirectory
@@ -21,6 +23,7 @@ from mailinfra_components.records import MailRecords
 from mailinfra_components.routing import MxRouting
 from mailinfra_components.snapshots import MailSnapshots
 from mailinfra_components.traces import MailTraces, ProjectTraces
+from mailinfra_components.vaults import AwsFederation, BackupVault, VaultUser
 
 
 class MailFleetArgs(TypedDict):
@@ -99,8 +102,10 @@ class MailFleet(pulumi.ComponentResource):
             region.name: self._traces(region, keys[region.name], networks[region.name]).alarms
             for region in regions
         }
-        if any(region.cloud is Cloud.GCP for region in regions):
-            ProjectTraces(
+        vaults = [(copies, copies.vault) for copies in self._plan.copies if copies.vault is not None]
+        project: ProjectTraces | None = None
+        if Cloud.GCP in {*(region.cloud for region in regions), *(place.cloud for _, place in vaults)}:
+            project = ProjectTraces(
                 names.gcp_name(fleet, "project"),
                 {
                     "project": fleet.clouds.gcp.project,
@@ -112,11 +117,11 @@ class MailFleet(pulumi.ComponentResource):
                 mine,
             )
         directories = {region.name: self._directory(region, keys[region.name]) for region in regions}
-        instances: dict[str, pulumi.Output[dict[str, str]]] = {}
+        nodes: dict[str, MailNodes] = {}
         for region in regions:
             disks: dict[str, tuple[pulumi.Output[str], str]] = {}
             for group in region.groups:
-                nodes = self._nodes(
+                made = nodes[f"{region.name}/{group.name}"] = self._nodes(
                     region,
                     group,
                     keys[region.name],
@@ -125,10 +130,15 @@ class MailFleet(pulumi.ComponentResource):
                     directories[region.name],
                     records,
                 )
-                instances[f"{region.name}/{group.name}"] = nodes.ids
-                disks |= nodes.disks
+                disks |= made.disks
             if disks:
                 self._snapshots(region, disks, alarms[region.name])
+        instances = {group: made.ids for group, made in nodes.items()}
+        users = {copies.region: self._vault_users(copies, nodes) for copies, _ in vaults}
+        federation = self._federation(vaults, users)
+        for copies, place in vaults:
+            control = directories[copies.region].bucket
+            self._vault(copies, place, users[copies.region], control, project, federation)
         self.name_servers, self.signers = records.name_servers, records.signers
         self.regions = pulumi.Output.all(
             **{
@@ -254,14 +264,14 @@ class MailFleet(pulumi.ComponentResource):
         """Who gets alarms."""
         return self._plan.fleet.traces.operators or f"operators@{self._plan.fleet.primary_domain}"
 
-    def _account(self, region: RegionPlan) -> pulumi.Output[str]:
+    def _account(self, cloud: Cloud) -> pulumi.Output[str]:
         """The AWS account's id or the Google Cloud project."""
-        if region.cloud is Cloud.GCP:
+        if cloud is Cloud.GCP:
             return pulumi.Output.from_input(self._plan.fleet.clouds.gcp.project)
         return aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(parent=self)).account_id
 
     def _traces(self, region: RegionPlan, keys: MailKeys, network: MailNetwork) -> MailTraces:
-        fleet, account = self._plan.fleet, self._account(region)
+        fleet, account = self._plan.fleet, self._account(region.cloud)
         return MailTraces(
             self._resource(region, "traces"),
             {
@@ -293,7 +303,7 @@ class MailFleet(pulumi.ComponentResource):
             "days": self._plan.fleet.backup.snapshot_days,
         }
         if region.cloud is Cloud.AWS:
-            args |= {"account": self._account(region), "alarms": alarms}
+            args |= {"account": self._account(region.cloud), "alarms": alarms}
         else:
             args["disks"] = [
                 {"name": name, "disk": disk, "availability_zone": zone}
@@ -306,7 +316,7 @@ class MailFleet(pulumi.ComponentResource):
         )
 
     def _directory(self, region: RegionPlan, keys: MailKeys) -> UserDirectory:
-        fleet, account = self._plan.fleet, self._account(region)
+        fleet, account = self._plan.fleet, self._account(region.cloud)
         return UserDirectory(
             self._resource(region, "directory"),
             {
@@ -402,6 +412,94 @@ class MailFleet(pulumi.ComponentResource):
             self._resource(region, group.name),
             args,  # type: ignore[arg-type]  # optional keys are added above
             pulumi.ResourceOptions(parent=self, depends_on=forward),
+        )
+
+    def _vault_users(self, copies: StoreCopies, nodes: dict[str, MailNodes]) -> list[VaultUser]:
+        """The groups of a store, which write into its vault, and those of its replica, which read there."""
+        fleet = self._plan.fleet
+        return [
+            {
+                "cloud": region.cloud.value,
+                "region": region.region,
+                "group": group.name,
+                "identity": nodes[f"{region.region}/{group.name}"].identity,
+                "identity_id": nodes[f"{region.region}/{group.name}"].identity_id,
+                "writes": region.region == copies.region,
+            }
+            for region in fleet.regions
+            if region.region in (copies.region, copies.replica)
+            for group in mailbox_groups(region)
+        ]
+
+    def _federation(
+        self, vaults: list[tuple[StoreCopies, Place]], users: dict[str, list[VaultUser]]
+    ) -> AwsFederation | None:
+        """The way of nodes at AWS into vaults at Google Cloud, if any has to go it."""
+        fleet = self._plan.fleet
+        roles = {
+            names.iam_role_name(fleet, user["region"], user["group"])
+            for copies, place in vaults
+            if place.cloud is Cloud.GCP
+            for user in users[copies.region]
+            if user["cloud"] == Cloud.AWS
+        }
+        if not roles:
+            return None
+        return AwsFederation(
+            names.gcp_name(fleet, "federation"),
+            {
+                "project": fleet.clouds.gcp.project,
+                "pool": names.identity_pool(fleet),
+                "account": self._account(Cloud.AWS),
+                "roles": sorted(roles),
+            },
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _vault(
+        self,
+        copies: StoreCopies,
+        place: Place,
+        users: list[VaultUser],
+        control_bucket: pulumi.Output[str],
+        project: ProjectTraces | None,
+        federation: AwsFederation | None,
+    ) -> BackupVault:
+        fleet, account = self._plan.fleet, self._account(place.cloud)
+        endpoints = (fleet.clouds.aws if place.cloud is Cloud.AWS else fleet.clouds.gcp).endpoints
+        args: dict[str, Any] = {
+            "cloud": place.cloud.value,
+            "region": place.region,
+            "zone": copies.zone,
+            "account": account,
+            "bucket": account.apply(lambda known: names.vault_bucket(fleet, copies.region, known)),
+            "store_cloud": fleet.region(copies.region).cloud.value,
+            "store_region": copies.region,
+            "control_bucket": control_bucket,
+            "users": users,
+            "rpo_minutes": fleet.backup.rpo_minutes,
+            "retention_days": fleet.backup.retention_days,
+            "verify_hours": fleet.backup.verify_hours,
+            "rotation_days": fleet.keys.rotation_days,
+            "deletion_window_days": fleet.keys.deletion_window_days,
+            "operators": self._operators,
+            "roles": {
+                "writes": names.vault_role(fleet, copies.region, copies.region),
+                "reads": names.vault_role(fleet, copies.replica, copies.region),
+            },
+            "endpoints": {
+                name: url.replace("{region}", place.region) for name, url in endpoints.model_dump().items()
+            },
+            "protect": fleet.protect,
+        }
+        if place.cloud is Cloud.GCP and project is not None:
+            args["channel"] = project.channel
+        if federation is not None:
+            args["pool"], args["audience"] = federation.pool, federation.audience
+        return BackupVault(
+            names.gcp_name(fleet, copies.region, "vault"),
+            args,  # type: ignore[arg-type]  # optional keys are added above
+            pulumi.ResourceOptions(parent=self),
         )
 
 

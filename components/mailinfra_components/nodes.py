@@ -114,6 +114,10 @@ class MailNodes(pulumi.ComponentResource):
     volumes: pulumi.Output[dict[str, str]]
     """Mail volumes by their nodes' names, one made from a snapshot with the snapshot's mark behind: the volume's id, on
     GCP the disk's name."""
+    identity: pulumi.Output[str]
+    """Whom the nodes run as: the IAM role's name (AWS) or the service account's e-mail address (GCP)."""
+    identity_id: pulumi.Output[str]
+    """Its unique id, which no later role or account of the same name has."""
 
     def __init__(self, name: str, args: MailNodesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("mailinfra:index:MailNodes", name, {}, opts)
@@ -123,7 +127,14 @@ class MailNodes(pulumi.ComponentResource):
         ids = self._aws(name, args) if args["cloud"] == Cloud.AWS else self._gcp(name, args)
         self.ids = pulumi.Output.all(**ids)
         self.volumes = pulumi.Output.all(**{key: volume for key, (volume, _) in self.disks.items()})
-        self.register_outputs({"ids": self.ids, "volumes": self.volumes})
+        self.register_outputs(
+            {
+                "ids": self.ids,
+                "volumes": self.volumes,
+                "identity": self.identity,
+                "identity_id": self.identity_id,
+            }
+        )
 
     def _aws(self, name: str, args: MailNodesArgs) -> dict[str, pulumi.Output[str]]:
         region, marks = args["region"], tags(name, args["zone"])
@@ -252,6 +263,7 @@ class MailNodes(pulumi.ComponentResource):
             tags=marks,
             opts=children(self),
         )
+        self.identity, self.identity_id = role.name, role.unique_id
         policy = aws.iam.RolePolicy(
             f"{name}-policy",
             role=role.id,
@@ -380,6 +392,7 @@ class MailNodes(pulumi.ComponentResource):
             display_name=f"Mail nodes of {name}",
             opts=children(self),
         )
+        self.identity, self.identity_id = account.email, account.unique_id
         member = account.email.apply(lambda email: f"serviceAccount:{email}")
         grants: list[pulumi.Resource] = []
         for key, role, prefixes in bucket_grants(args):
@@ -463,12 +476,20 @@ def readable(args: MailNodesArgs) -> list[str]:
     return ["trust/", "node/", "directory/routes", *accounts, f"certs/{args['group']}/"]
 
 
+def readable_copies(args: MailNodesArgs) -> list[str]:
+    """Where the control bucket says which vaults the group may use: read by those who hold mail, and nobody else."""
+    return ["backup/"] if "mailbox" in args["roles"] else []
+
+
 def bucket_grants(args: MailNodesArgs) -> list[tuple[str, str, list[str]]]:
     """What a group may do in a Cloud Storage bucket: (key, role, object prefixes)."""
     grants = [
         ("reads", "objectViewer", readable(args)),
         ("enrols", "objectUser", [f"enrol/{args['group']}/"]),
     ]
+    if copies := readable_copies(args):
+        # A grant of its own: a changed condition would replace the one for what every node reads.
+        grants.append(("copies", "objectViewer", copies))
     if "ca_key" in args:
         grants.append(("issues", "objectUser", ["enrol/", "certs/"]))
     return grants
@@ -500,7 +521,11 @@ def aws_policy(
         }
 
     statements: list[dict[str, Any]] = [
-        {"Sid": "Read", "Action": "s3:GetObject", "Resource": objects(*readable(args))},
+        {
+            "Sid": "Read",
+            "Action": "s3:GetObject",
+            "Resource": objects(*readable(args), *readable_copies(args)),
+        },
         {
             "Sid": "Enrol",
             "Action": ["s3:PutObject", "s3:GetObject"],

@@ -330,13 +330,13 @@ def trail_statements(arn: str) -> list[Statement]:
     ]
 
 
-def topic_policy(arn: str, account: str) -> str:
-    """The alarms' topic: EventBridge of this account publishes, and nobody without TLS."""
+def topic_policy(arn: str, account: str, service: str = "events.amazonaws.com") -> str:
+    """The alarms' topic: EventBridge (or another service) of this account publishes, and nobody without TLS."""
     return document(
         {
             "Sid": "Alarms",
             "Effect": "Allow",
-            "Principal": {"Service": "events.amazonaws.com"},
+            "Principal": {"Service": service},
             "Action": "sns:Publish",
             "Resource": arn,
             "Condition": {"StringEquals": {"aws:SourceAccount": account}},

@@ -20,6 +20,8 @@ def test_the_committed_schema_is_the_one_that_the_engine_gets(
     assert set(committed["resources"]) == {
         f"mailinfra:index:{name}"
         for name in (
+            "AwsFederation",
+            "BackupVault",
             "DkimKeys",
             "MailFleet",
             "MailKeys",

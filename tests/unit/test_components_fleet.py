@@ -142,3 +142,45 @@ def test_every_region_with_mail_makes_snapshots_and_keeps_its_neighbours_replica
         program.named("sandbox-europe-west3-store-store-1-mail").inputs["labels"]["backup-of"]
         == "eu-central-1"
     )
+
+
+def test_each_store_has_a_vault_in_the_other_cloud_in_its_zone(program: Program) -> None:
+    regions = {r["region"]: r for r in config("sandbox")["regions"]}
+    at_aws = program.of("aws:s3/bucket:Bucket")
+    at_gcp = program.of("gcp:storage/bucket:Bucket")
+    found: dict[str, tuple[str, str]] = {}
+    for bucket, marks, place in (
+        *((b, b.inputs["tags"], b.inputs["region"]) for b in at_aws),
+        *((b, b.inputs["labels"], b.inputs["location"]) for b in at_gcp),
+    ):
+        if "backup-of" in marks:
+            assert marks["data-class"] == "backup" and not bucket.inputs.get("forceDestroy")
+            found[marks["backup-of"]] = (place, marks["residency-zone"])
+    assert found == {
+        "eu-central-1": ("europe-west3", "eu"),
+        "europe-west3": ("eu-central-1", "eu"),
+        "us-east-1": ("us-central1", "us"),
+        "us-central1": ("us-east-1", "us"),
+    }
+    assert {regions[place]["zone"] for place, _ in found.values()} == {"eu", "us"}
+
+
+def test_only_the_stores_roles_come_in_by_the_fleets_one_pool(program: Program) -> None:
+    (pool,) = program.of("gcp:iam/workloadIdentityPool:WorkloadIdentityPool")
+    assert pool.inputs["workloadIdentityPoolId"] == "mail-sandbox"
+    (provider,) = program.of("gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider")
+    condition = provider.inputs["attributeCondition"]
+    assert condition.endswith('in ["sandbox-eu-central-1-store", "sandbox-us-east-1-store"]')
+
+
+def test_a_vault_lets_in_its_store_and_its_replica_only(program: Program) -> None:
+    """As IAM's grants say it, on the vaults at Google Cloud."""
+    stores = {"eu-central-1": "europe-west3", "us-east-1": "us-central1"}
+    for store, replica in stores.items():
+        grants = [
+            grant.inputs
+            for grant in program.of("gcp:storage/bucketIAMMember:BucketIAMMember")
+            if f"{store}-vault" in grant.inputs["bucket"]
+        ]
+        members = {grant["member"].rpartition("/")[2].partition("@")[0] for grant in grants}
+        assert members == {f"sandbox-{store}-store", f"serviceAccount:sandbox-{replica}-store"}

@@ -5,6 +5,7 @@ import gzip
 import json
 from typing import Any
 
+import pulumi
 import pytest
 
 from mailinfra_components import MailNodes
@@ -145,6 +146,38 @@ def test_only_those_who_check_passwords_read_the_accounts(roles: list[str], acco
     statements = json.loads(nodes("aws", *roles).named("g-policy").inputs["policy"])["Statement"]
     readers = [s["Sid"] for s in statements if any("accounts" in str(r) for r in s["Resource"])]
     assert readers == (["Read"] if accounts else [])
+
+
+@pytest.mark.parametrize(
+    ("roles", "copies"),
+    [(["mx", "submission", "imap", "pop3"], False), (["egress"], False), (["mailbox"], True)],
+)
+def test_only_those_who_hold_mail_read_where_its_vault_is(roles: list[str], copies: bool) -> None:
+    statements = json.loads(nodes("aws", *roles).named("g-policy").inputs["policy"])["Statement"]
+    readers = [s["Sid"] for s in statements if any("/backup/" in str(r) for r in s["Resource"])]
+    assert readers == (["Read"] if copies else [])
+    found = [
+        condition for role, condition in grants(nodes("gcp", *roles)).values() if "/backup/" in condition
+    ]
+    assert len(found) == copies
+
+
+def test_whom_the_nodes_run_as_is_told() -> None:
+    told: list[tuple[str, str]] = []
+
+    def program(cloud: str) -> None:
+        made = MailNodes("g", arguments(cloud, "mailbox"))
+        pulumi.Output.all(made.identity, made.identity_id).apply(
+            lambda known: told.append((known[0], known[1]))
+        )
+
+    for cloud in ("aws", "gcp"):
+        declare(lambda cloud=cloud: program(cloud))  # type: ignore[misc]
+    identity = arguments("aws", "mailbox")["identity"]
+    assert told == [
+        (identity, "unique-g-role"),
+        (f"{identity}@project.iam.gserviceaccount.com", "unique-g-account"),
+    ]
 
 
 def test_an_aws_node_may_use_its_keys_for_one_purpose_only() -> None:
