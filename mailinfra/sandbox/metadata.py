@@ -53,15 +53,16 @@ class MetadataService:
 
     What only the clouds' own parts can make is asked of them: `aws_credentials(spec, role)` gives the
     temporary keys of a role (`AccessKeyId`, `SecretAccessKey`, `Token`, `Expiration`), `gcp_token(spec,
-    scopes)` an access token (`access_token`, `expires_in`, `token_type`), `gcp_identity(spec, audience)` a
-    signed identity. Where nobody offers them the answer is 404, as for a server without a role.
+    scopes)` an access token (`access_token`, `expires_in`, `token_type`), `gcp_identity(spec, audience, full)`
+    a signed identity (`full` also tells of the instance). Where nobody offers them the answer is 404, as for a
+    server without a role.
     """
 
     def __init__(self) -> None:
         self.find: Callable[[str], Caller | None] = lambda _: None
         self.aws_credentials: Callable[[MachineSpec, str], dict[str, Any]] | None = None
         self.gcp_token: Callable[[MachineSpec, list[str]], dict[str, Any]] | None = None
-        self.gcp_identity: Callable[[MachineSpec, str], str] | None = None
+        self.gcp_identity: Callable[[MachineSpec, str, bool], str] | None = None
         self._secret = secrets.token_bytes(32)
         self._server: ThreadingHTTPServer | None = None
 
@@ -178,7 +179,8 @@ class MetadataService:
             return Response(400, b"non-empty audience parameter required")
         if self.gcp_identity is None:
             return Response(404, b"")
-        return Response(200, self.gcp_identity(caller.spec, audience).encode())
+        full = query.get("format", ["standard"])[0].lower() == "full"
+        return Response(200, self.gcp_identity(caller.spec, audience, full).encode())
 
 
 def _aws_tree(caller: Caller, credentials: Callable[[MachineSpec, str], dict[str, Any]] | None) -> Tree:

@@ -17,6 +17,7 @@ from mailinfra.sandbox.providers.__main__ import CLOUDS
 
 NOT_ENFORCED = frozenset(
     {
+        "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration",
         "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock",
         "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration",
         # Only whether port 25 may be left by is obeyed.

@@ -5,10 +5,14 @@ import json
 from typing import Any
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from mailinfra.sandbox.aws.authorise import Caller, Moto, Wish, allowed, authorised, kms_wishes, s3_wishes
 
 ROLE = "arn:aws:iam::0:role/node"
+SECRET = "secret-key"
 KEY = "arn:aws:kms:eu-central-1:0:key/1"
 DELEGATES = {
     "Statement": [
@@ -45,13 +49,17 @@ class FakeMoto(Moto):
     def key(self, region: str, identifier: str) -> tuple[str, str] | None:
         return (KEY, json.dumps(DELEGATES)) if identifier in {"1", KEY} else None
 
+    def trust(self, role_arn: str) -> None:
+        """There is no role that trusts anybody."""
+
     def bucket(self, name: str) -> Any:
         return self.held if name == "b" else None
 
 
 def caller(*policies: dict[str, Any]) -> Caller:
     arn = "arn:aws:sts::0:assumed-role/node/i-1"
-    return Caller("node", arn, ROLE, "i-1", "0", [{"Effect": "Allow", **policy} for policy in policies])
+    given = [{"Effect": "Allow", **policy} for policy in policies]
+    return Caller("node", arn, ROLE, "i-1", "0", given, SECRET)
 
 
 def request(
@@ -193,7 +201,57 @@ def test_the_front_serves_refuses_and_answers_in_the_services_own_form():
     assert status.startswith("403") and b"<Code>AccessDenied</Code>" in answer
     assert call(moto, signed("s3", REQUEST_METHOD="HEAD"))[1] == b""
     assert call(moto, signed("ec2", QUERY_STRING="Action=DescribeInstances"))[0].startswith("403")
-    assert call(moto, signed("sts", QUERY_STRING="Action=GetCallerIdentity")) == ("200", b"served")
+
+
+def sts(
+    query: str, host: str = "sts.eu-central-1.amazonaws.com", secret: str = SECRET, **more: Any
+) -> dict[str, Any]:
+    """A request to STS that is signed with a secret key."""
+    made = AWSRequest("POST", f"https://{host}/?{query}", headers={"host": host})
+    SigV4Auth(Credentials("ASIA1", secret, "token"), "sts", "eu-central-1").add_auth(made)
+    headers = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in made.headers.items()}
+    return {**request("POST", "/", query, host), **headers, **more}
+
+
+def test_who_calls_is_told_to_whoever_signed_it() -> None:
+    assert call(FakeMoto(), sts("Action=GetCallerIdentity")) == ("200", b"served")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        sts("Action=GetCallerIdentity", secret="another"),
+        {**sts("Action=GetCallerIdentity"), "QUERY_STRING": "Action=GetSessionToken"},
+        {**sts("Action=GetCallerIdentity"), "HTTP_HOST": "sts.us-east-1.amazonaws.com"},
+        signed("sts", QUERY_STRING="Action=GetCallerIdentity"),
+    ],
+)
+def test_a_call_to_sts_that_its_bearer_did_not_sign_is_refused(made: dict[str, Any]) -> None:
+    status, answer = call(FakeMoto(), made)
+    assert status.startswith("403") and b"<Code>SignatureDoesNotMatch</Code>" in answer
+
+
+def test_a_web_identity_is_for_sts_alone() -> None:
+    query = "Action=AssumeRoleWithWebIdentity&RoleArn=r&RoleSessionName=s&WebIdentityToken=t"
+    for host, expected in (
+        ("sts.eu-central-1.aws.test", b"<Code>InvalidIdentityToken</Code>"),
+        ("s3.eu-central-1.aws.test", b"<Code>MissingAuthenticationToken</Code>"),
+        ("sts.eu-central-1.aws.test.example", b"<Code>MissingAuthenticationToken</Code>"),
+    ):
+        assert expected in call(FakeMoto(), request("POST", "/", query, host))[1]
+    other = query.replace("WithWebIdentity", "")
+    assert b"MissingAuthenticationToken" in call(FakeMoto(), request("POST", "/", other, "sts.aws.test"))[1]
+
+
+def test_what_an_upload_says_of_its_lock_is_a_wish_of_its_own() -> None:
+    made = request(
+        "PUT", "/b/k", HTTP_X_AMZ_OBJECT_LOCK_MODE="COMPLIANCE", HTTP_X_AMZ_OBJECT_LOCK_LEGAL_HOLD="ON"
+    )
+    actions = [wish.action for wish in s3_wishes(FakeMoto(), made, "eu-central-1")]
+    assert actions == ["s3:PutObject", "s3:PutObjectRetention", "s3:PutObjectLegalHold"]
+    made = request("DELETE", "/b/k", "versionId=1", HTTP_X_AMZ_BYPASS_GOVERNANCE_RETENTION="true")
+    actions = [wish.action for wish in s3_wishes(FakeMoto(), made, "eu-central-1")]
+    assert actions == ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"]
 
 
 def test_nobody_is_nobody():

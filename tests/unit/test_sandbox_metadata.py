@@ -244,13 +244,15 @@ def test_gce_recursive_answers(service: MetadataService) -> None:
 def test_gce_tokens_and_identities(service: MetadataService) -> None:
     assert gce(service, "instance/service-accounts/default/token").status == 404
     service.gcp_token = lambda spec, scopes: {"access_token": f"{spec.id} {scopes}", "expires_in": 1}
-    service.gcp_identity = lambda spec, audience: f"{spec.id}/{audience}"
+    service.gcp_identity = lambda spec, audience, full: f"{spec.id}/{audience}/{full}"
     answer = json.loads(gce(service, "instance/service-accounts/mx@mail.test/token").body)
     assert answer["access_token"] == "mx-1 ['cloud-platform']"
     answer = json.loads(gce(service, "instance/service-accounts/default/token?scopes=a,b").body)
     assert answer["access_token"] == "mx-1 ['a', 'b']"
     assert gce(service, "instance/service-accounts/default/identity").status == 400
-    assert gce(service, "instance/service-accounts/default/identity?audience=x").body == b"mx-1/x"
+    identity = "instance/service-accounts/default/identity?audience=x"
+    assert gce(service, identity).body == b"mx-1/x/False"
+    assert gce(service, f"{identity}&format=full").body == b"mx-1/x/True"
     assert gce(service, "instance/service-accounts/stranger/token").status == 404
 
 

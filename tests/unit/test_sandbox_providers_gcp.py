@@ -167,6 +167,26 @@ def test_the_order_of_tags_means_nothing(provider: SandboxProvider) -> None:
         ),
         ("serviceaccount/account:Account", {"displayName": "a"}, {"displayName": "b"}, False),
         ("logging/projectSink:ProjectSink", {"name": "a"}, {"name": "b"}, True),
+        ("iam/workloadIdentityPool:WorkloadIdentityPool", {"description": "a"}, {"description": "b"}, False),
+        (
+            "iam/workloadIdentityPool:WorkloadIdentityPool",
+            {"workloadIdentityPoolId": "mail-a"},
+            {"workloadIdentityPoolId": "mail-b"},
+            True,
+        ),
+        # A region that joins makes the condition longer, and must not take the way in from the others.
+        (
+            "iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider",
+            {"attributeCondition": "a"},
+            {"attributeCondition": "b"},
+            False,
+        ),
+        (
+            "iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider",
+            {"aws": {"accountId": "1"}},
+            {"aws": {"accountId": "2"}},
+            False,
+        ),
     ],
 )
 def test_other_types(provider: SandboxProvider, token: str, old: Object, new: Object, replaces: bool) -> None:

@@ -2,9 +2,11 @@
 
 moto itself asks nobody. This stands before it on the port that machines reach: a request carries the
 temporary keys of a role (others are refused), is named as IAM names it, and judged. S3 and KMS are judged by
-resource and condition; of other services the action alone is known, and their resource is `*`.
+resource and condition; of other services the action alone is known, and their resource is `*`. The one request
+that needs no keys is the one for keys: AssumeRoleWithWebIdentity, with a token of Google's (`federation`).
 
-Signatures are not computed again: the session token is the secret that tells one machine from another.
+Signatures are computed again for STS alone, whose answers others take as a proof; elsewhere the session token is
+the secret that tells one machine from another.
 """
 
 import io
@@ -13,16 +15,26 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from mailinfra.sandbox.aws import federation, sigv4
+from mailinfra.sandbox.aws.federation import Refusal, Trust
 from mailinfra.sandbox.aws.policy import judge, statements
 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 ACCOUNT_VARIABLE = "aws:principalaccount"
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 _BUCKET_HOST = re.compile(r"^(?P<bucket>.+)\.s3[.-](?P<region>[^.]+)\.(?:aws\.test|amazonaws\.com)$")
+_STS_HOST = re.compile(r"^sts(?:\.[a-z0-9-]+)?\.(?:aws\.test|amazonaws\.com)$")
 _OBJECT_SETTINGS = {"acl": "Acl", "tagging": "Tagging", "retention": "Retention", "legal-hold": "LegalHold"}
+_LOCK_HEADERS = {
+    "HTTP_X_AMZ_OBJECT_LOCK_MODE": "s3:PutObjectRetention",
+    "HTTP_X_AMZ_OBJECT_LOCK_RETAIN_UNTIL_DATE": "s3:PutObjectRetention",
+    "HTTP_X_AMZ_OBJECT_LOCK_LEGAL_HOLD": "s3:PutObjectLegalHold",
+}
 _KMS_CONTEXT = {
     "SigningAlgorithm": "kms:signingalgorithm",
     "MessageType": "kms:messagetype",
@@ -53,6 +65,8 @@ class Caller:
     session: str
     account: str
     policies: list[dict[str, Any]]
+    secret: str = ""
+    """The secret key that its requests are signed with."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -63,14 +77,6 @@ class Caller:
     def account_names(self) -> frozenset[str]:
         """What a resource's policy may call the whole account, which leaves the decision to the identity's policies."""
         return frozenset({self.account, f"arn:aws:iam::{self.account}:root"})
-
-
-class Refusal(Exception):  # noqa: N818 - an answer, not a failure
-    """The request is answered with an error of the service."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def allowed(caller: Caller, wish: Wish) -> bool:
@@ -101,8 +107,9 @@ def allowed(caller: Caller, wish: Wish) -> bool:
 class Moto:
     """What is looked up in moto's memory."""
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, account: str, certs: Path | None = None) -> None:
         self._account = account
+        self._certs = certs
 
     def caller(self, access_key: str, token: str) -> Caller:
         """The session that a key belongs to. Raises `Refusal`."""
@@ -112,6 +119,8 @@ class Moto:
         session = sts_backends[self._account]["aws"].get_assumed_role_from_access_key(access_key)
         if session is None or session.session_token != token:
             raise Refusal("InvalidClientTokenId", "The security token included in the request is invalid.")
+        if session.expiration.replace(tzinfo=UTC) <= datetime.now(UTC):
+            raise Refusal("ExpiredToken", "The security token included in the request is expired.")
         name = session.role_arn.rpartition("/")[2]
         iam = iam_backends[self._account]["aws"]
         role = iam.get_role(name)
@@ -132,7 +141,25 @@ class Moto:
             session=session.session_name,
             account=self._account,
             policies=found,
+            secret=session.secret_access_key,
         )
+
+    def trust(self, role_arn: str) -> Trust | None:
+        """Whom a role trusts; None if this account has no role of that ARN."""
+        from moto.iam.models import iam_backends
+
+        roles = iam_backends[self._account]["aws"].roles.values()
+        role = next((role for role in roles if role.arn == role_arn), None)
+        if role is None:
+            return None
+        return Trust(json.loads(role.assume_role_policy_document), int(role.max_session_duration or 3600))
+
+    def certs(self) -> dict[str, Any]:
+        """The public keys of the sandbox's Google, as it publishes them; none where there is no Google."""
+        if self._certs is None or not self._certs.exists():
+            return {}
+        found: dict[str, Any] = json.loads(self._certs.read_text())
+        return found
 
     def key(self, region: str, identifier: str) -> tuple[str, str] | None:
         """A KMS key's ARN and policy."""
@@ -175,7 +202,7 @@ def kms_wishes(
 
 def s3_wishes(moto: Moto, environment: dict[str, Any], region: str) -> list[Wish]:
     """What a request to S3 needs: the action itself, and the use of the key that the object is encrypted with."""
-    host = environment.get("HTTP_HOST", "").partition(":")[0]
+    host = _host(environment)
     path = urllib.parse.unquote(environment.get("PATH_INFO", "/")).lstrip("/")
     match = _BUCKET_HOST.match(host)
     name, key = (match["bucket"], path) if match else (path.partition("/")[0], path.partition("/")[2])
@@ -194,6 +221,15 @@ def s3_wishes(moto: Moto, environment: dict[str, Any], region: str) -> list[Wish
         wishes.append(
             Wish("s3:GetObject", f"arn:aws:s3:::{urllib.parse.unquote(source).lstrip('/')}", {}, None)
         )
+    if wishes[0].action == "s3:PutObject":
+        # What an upload says of its own lock needs the permission to set it.
+        wishes += [
+            Wish(action, f"{arn}/{key}", {}, policy)
+            for header, action in _LOCK_HEADERS.items()
+            if header in environment
+        ]
+    if "HTTP_X_AMZ_BYPASS_GOVERNANCE_RETENTION" in environment:
+        wishes.append(Wish("s3:BypassGovernanceRetention", f"{arn}/{key}", {}, policy))
     if wishes[0].action == "s3:GetObject" and not _has_object(bucket, key):
         # Who may not list is not told that an object is missing.
         wishes.append(Wish("s3:ListBucket", arn, {}, policy))
@@ -253,13 +289,49 @@ def wishes_of(moto: Moto, environment: dict[str, Any], service: str, region: str
     target = environment.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
     if service == "kms":
         return kms_wishes(moto, region, target, json.loads(body or b"{}"), {})
-    parameters = urllib.parse.parse_qs(
-        environment.get("QUERY_STRING", "") + "&" + body.decode(errors="replace")
-    )
-    action = target or parameters.get("Action", ["Unknown"])[0]
+    action = target or _parameters(environment, body).get("Action", "Unknown")
     if (service, action) == ("sts", "GetCallerIdentity"):
         return []
     return [Wish(f"{service}:{action}", "*")]
+
+
+def _host(environment: dict[str, Any]) -> str:
+    host: str = environment.get("HTTP_HOST", "").partition(":")[0]
+    return host
+
+
+def _parameters(environment: dict[str, Any], body: bytes) -> dict[str, str]:
+    """The parameters of a request to one of the services with forms."""
+    text = environment.get("QUERY_STRING", "") + "&" + body.decode(errors="replace")
+    return {name: values[0] for name, values in urllib.parse.parse_qs(text).items()}
+
+
+def _check_signature(environment: dict[str, Any], caller: Caller) -> None:
+    headers = {
+        name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
+        for name, value in environment.items()
+        if name.startswith("HTTP_") or name == "CONTENT_TYPE"
+    }
+    try:
+        sigv4.check(
+            method=environment["REQUEST_METHOD"],
+            path=urllib.parse.quote(environment.get("PATH_INFO", "/")),
+            query=environment.get("QUERY_STRING", ""),
+            headers=headers,
+            body=_body(environment),
+            secret=caller.secret,
+        )
+    except sigv4.BadSignature as error:
+        raise Refusal("SignatureDoesNotMatch", str(error)) from error
+
+
+def _by_web_identity(environment: dict[str, Any], moto: Moto) -> bool:
+    """Whether a request without keys is one that a token of Google's lets through. Raises `Refusal` for a bad one."""
+    parameters = _parameters(environment, _body(environment))
+    if parameters.get("Action") != "AssumeRoleWithWebIdentity":
+        return False
+    federation.check(parameters, moto.trust(parameters.get("RoleArn", "")), moto.certs())
+    return True
 
 
 def _body(environment: dict[str, Any]) -> bytes:
@@ -278,8 +350,13 @@ def authorised(application: Wsgi, moto: Moto) -> Wsgi:
         service = match[3] if match else "s3"
         try:
             if match is None:
+                service = "sts" if _STS_HOST.fullmatch(_host(environment)) else service
+                if service == "sts" and _by_web_identity(environment, moto):
+                    return application(environment, start)
                 raise Refusal("MissingAuthenticationToken", "Request is missing Authentication Token")
             caller = moto.caller(match[1], environment.get("HTTP_X_AMZ_SECURITY_TOKEN", ""))
+            if service == "sts":
+                _check_signature(environment, caller)
             for wish in wishes_of(moto, environment, service, match[2]):
                 if not allowed(caller, wish):
                     raise Refusal(
@@ -293,12 +370,16 @@ def authorised(application: Wsgi, moto: Moto) -> Wsgi:
     return serve
 
 
+_MALFORMED = frozenset({"ExpiredTokenException", "InvalidIdentityToken", "ValidationError"})
+
+
 def _answer(refusal: Refusal, service: str, start: Any, head: bool) -> Iterable[bytes]:
     if service in {"kms", "logs", "dynamodb", "secretsmanager", "ssm"}:
         status, kind = "400 Bad Request", "application/x-amz-json-1.1"
         body = json.dumps({"__type": refusal.code, "message": str(refusal)})
     else:
-        status, kind = "403 Forbidden", "application/xml"
+        status = "400 Bad Request" if refusal.code in _MALFORMED else "403 Forbidden"
+        kind = "application/xml"
         body = f"<Error><Code>{refusal.code}</Code><Message>{escape(str(refusal))}</Message></Error>"
         if service != "s3":
             body = f"<ErrorResponse>{body}</ErrorResponse>"

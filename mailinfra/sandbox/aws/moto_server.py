@@ -23,6 +23,7 @@ from mailinfra.sandbox.aws.images import DEBIAN_OWNER, IMAGES, Image
 from mailinfra.sandbox.control import ControlClient
 from mailinfra.sandbox.paths import CONTROL_SOCKET, SandboxError
 from mailinfra.sandbox.processes import Process, write_atomic
+from mailinfra.sandbox.web_identity import CERTS_FILE
 
 ACCOUNT = "000000000000"
 """The sandbox's account number, which AWS gives to nobody."""
@@ -373,7 +374,9 @@ def main(folder: Path) -> int:
         return make_server("127.0.0.1", 0, wsgi, threaded=True, request_handler=Handler)
 
     operators = server(application)
-    machines = server(authorised(application, Moto(ACCOUNT)))
+    # The sandbox's Google keeps its public keys in the folder beside this one.
+    google = folder.parent / "gcp" / CERTS_FILE
+    machines = server(authorised(application, Moto(ACCOUNT, google)))
     process = Process.of(os.getpid())
     if process is None:
         raise RuntimeError("this process is not in /proc")

@@ -83,7 +83,10 @@ def _named(principal: Any, principals: frozenset[str]) -> bool:
         return True
     if not isinstance(principal, Mapping):
         return False
-    return any(name == "*" or name in principals for name in _many(principal.get("AWS", [])))
+    # A provider of identities is always named in full.
+    return any(name == "*" or name in principals for name in _many(principal.get("AWS", []))) or any(
+        name in principals for name in _many(principal.get("Federated", []))
+    )
 
 
 def _number(compare: Callable[[float, float], bool]) -> Callable[[str, str], bool]:

@@ -1,9 +1,10 @@
 """Who calls the sandbox's Google APIs, and what they may do: service accounts, access tokens, IAM policies.
 
 Enforced: every call carries a bearer token that the sandbox issued (to a machine's service account through the
-metadata service, or the operator's own); a policy on the resource, or on what contains it, must grant the permission
-to that member; conditions are evaluated by a real CEL implementation. Not enforced: deny policies, organisation
-policies, principal access boundaries, groups (a `group:` member is nobody), ACLs.
+metadata service, to a federated principal by the exchange in `federation`, or the operator's own); a policy on the
+resource, or on what contains it, must grant the permission to that member; conditions are evaluated by a real CEL
+implementation. Not enforced: deny policies, organisation policies, principal access boundaries, groups (a `group:`
+member is nobody), ACLs.
 """
 
 import hashlib
@@ -97,6 +98,29 @@ class Identity:
                     self._store.put("token", _digest(token), {"email": email, "ends": ends})
         return {"access_token": token, "expires_in": int(ends - moment), "token_type": "Bearer"}
 
+    def issue_federated(self, principal: str, names: list[str]) -> tuple[str, int]:
+        """An access token of a federated principal (`principal://…`) and its life in seconds. `names` are all names
+        that a policy may call it by; they follow from the principal and its pool's mapping."""
+        seconds = int(TOKEN_LIFE.total_seconds())
+        token, ends = f"ya29.d.{secrets.token_urlsafe(48)}", now().timestamp() + seconds
+        with self._store.transaction():
+            self._store.put("federated", principal, {"names": names})
+            self._store.put("token", _digest(token), {"principal": principal, "ends": ends})
+        return token, seconds
+
+    def identity_claims(self, email: str, audience: str) -> Document:
+        """What the metadata service says of a service account to an audience. Raises ApiError as `issue` does."""
+        self.issue(email)  # whoever gets no access token gets no identity either
+        account = self._store.get("serviceAccount", email) or {}
+        return {"aud": audience, "azp": account["uniqueId"], "sub": account["uniqueId"]}
+
+    def _names(self, principal: str) -> frozenset[str]:
+        """The names by which policies may mean a member."""
+        own = {principal, "allUsers", "allAuthenticatedUsers"}
+        if principal.startswith("principal://"):
+            own |= set((self._store.get("federated", principal) or {}).get("names", ()))
+        return frozenset(own)
+
     def principal(self, headers: Any) -> str:
         """The member that a request's Authorization header names. Raises ApiError 401."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -105,6 +129,9 @@ class Identity:
                 return OPERATOR
             known = self._store.get("token", _digest(token))
             if known is not None and known["ends"] > now().timestamp():
+                if "principal" in known:
+                    principal: str = known["principal"]
+                    return principal
                 account = self._store.get("serviceAccount", known["email"])
                 if account is not None and not account.get("disabled"):
                     return f"serviceAccount:{known['email']}"
@@ -186,14 +213,11 @@ class Identity:
         """Whether a policy on the resource or above grants the permission to the member."""
         if principal == OPERATOR:
             return True
+        mine = self._names(principal)
         for name in resource.policies:
             for binding in self.policy(name)["bindings"]:
                 if (
-                    (
-                        principal in binding["members"]
-                        or "allUsers" in binding["members"]
-                        or "allAuthenticatedUsers" in binding["members"]
-                    )
+                    not mine.isdisjoint(binding["members"])
                     and permission in self._permissions(binding["role"])
                     and self._holds(binding.get("condition"), resource, attributes or {})
                 ):
@@ -228,7 +252,7 @@ class Identity:
         context.add_variable("request", {"time": now()})
         context.add_variable("api", {})
         context.add_function("getAttribute", lambda _api, name, default: attributes.get(name, default))
-        context.add_function("extract", _extract)
+        context.add_function("extract", extract)
         try:
             return self._program(condition["expression"]).execute(context) is True
         except (ValueError, RuntimeError, TypeError, LookupError, ArithmeticError):
@@ -385,7 +409,7 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _extract(text: str, template: str) -> str:
+def extract(text: str, template: str) -> str:
     """CEL's `extract` as IAM has it: the part of the text at the template's `{name}`."""
     before, _, rest = template.partition("{")
     after = rest.partition("}")[2]

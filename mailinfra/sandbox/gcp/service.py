@@ -1,12 +1,16 @@
 """The daemon's service `gcp`: Google Cloud on one machine, for the fleet's nodes and for those who provision it."""
 
 import contextlib
+import http.client
+import logging
+import re
 import threading
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from mailinfra.places import place
+from mailinfra.sandbox.aws.service import moto_endpoint
 from mailinfra.sandbox.context import Context, Method
 from mailinfra.sandbox.gcp import snapshots
 from mailinfra.sandbox.gcp.api import HOSTS, GoogleApis
@@ -16,7 +20,10 @@ from mailinfra.sandbox.gcp.http import Server, listen_on_loopback
 from mailinfra.sandbox.gcp.store import Document
 from mailinfra.sandbox.model import MachineSpec
 from mailinfra.sandbox.network import NetworkError
+from mailinfra.sandbox.paths import Paths, SandboxError
 from mailinfra.sandbox.supervisor import NoSuchMachine, Supervisor
+
+log = logging.getLogger(__name__)
 
 ADDRESS: Final = "192.0.2.22"
 """Where the nodes find the APIs, port 443."""
@@ -116,6 +123,34 @@ class SupervisedMachines:
         self._supervisor.delete_snapshot(snapshot)
 
 
+class AwsSts:
+    """The sandbox's AWS, as far as Google asks it: who signed this?"""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+
+    def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> Mapping[str, str] | None:
+        """See `federation.Aws`."""
+        try:
+            port = int(moto_endpoint(self._paths, "machines").rpartition(":")[2])
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            with contextlib.closing(connection):
+                connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+                for name, value in headers.items():
+                    connection.putheader(name, value)
+                connection.putheader("content-length", "0")
+                connection.endheaders()
+                answer = connection.getresponse()
+                text = answer.read().decode(errors="replace")
+        except (OSError, ValueError, SandboxError, http.client.HTTPException):
+            log.debug("AWS gave no answer", exc_info=True)
+            return None
+        found = {name: re.search(f"<{name}>([^<]+)</{name}>", text) for name in ("Account", "Arn", "UserId")}
+        if answer.status != 200 or any(match is None for match in found.values()):
+            return None
+        return {name.lower(): match[1] for name, match in found.items() if match}
+
+
 class Service:
     """Cloud KMS, Cloud Storage, IAM, Compute Engine and Cloud DNS; see the modules beside this one."""
 
@@ -130,7 +165,7 @@ class Service:
 
     def start(self, context: Context) -> None:
         """Opens the stores and listens on loopback and, with machines, on 192.0.2.22:443."""
-        apis = GoogleApis(context.paths.folder("gcp"))
+        apis = GoogleApis(context.paths.folder("gcp"), AwsSts(context.paths))
         self._apis = apis
         machines = SupervisedMachines(context.supervisor) if context.supervisor else None
         compute = Compute(apis.store, apis.identity, machines, DnsNames(context))
@@ -156,6 +191,7 @@ class Service:
             tls = context.authority.server_context(HOST_NAMES)
             self._servers.append(Server(context.network.listen(ADDRESS, 443), apis, tls))
         context.metadata.gcp_token = self._token
+        context.metadata.gcp_identity = self._identity
         for server in self._servers:
             server.start()
 
@@ -185,9 +221,38 @@ class Service:
         return {"url": self._url, "token": self._apis.identity.operator_token}
 
     def _token(self, spec: MachineSpec, _scopes: Any = None) -> dict[str, Any]:
+        return self._running().identity.issue(_account(spec))
+
+    def _identity(self, spec: MachineSpec, audience: str, full: bool) -> str:
+        apis, email = self._running(), _account(spec)
+        claims = apis.identity.identity_claims(email, audience)
+        if full:
+            instance = spec.metadata.get("instance", {})
+            project = spec.metadata.get("project", {})
+            claims |= {
+                "email": email,
+                "email_verified": True,
+                "google": {
+                    "compute_engine": {
+                        "instance_id": str(instance.get("id", 0)),
+                        "instance_name": instance.get("name", spec.id),
+                        "project_id": project.get("projectId", ""),
+                        "project_number": project.get("numericProjectId", 0),
+                        "zone": str(instance.get("zone", "")).rsplit("/", 1)[-1],
+                    }
+                },
+            }
+        return apis.issuer.sign(claims)
+
+    def _running(self) -> GoogleApis:
         if self._apis is None:
             raise RuntimeError("the service is not started")
-        accounts: Mapping[str, Any] = spec.metadata.get("instance", {}).get("serviceAccounts", {})
-        if "default" not in accounts:
-            raise LookupError(f"{spec.id} has no service account")
-        return self._apis.identity.issue(accounts["default"]["email"])
+        return self._apis
+
+
+def _account(spec: MachineSpec) -> str:
+    accounts: Mapping[str, Any] = spec.metadata.get("instance", {}).get("serviceAccounts", {})
+    if "default" not in accounts:
+        raise LookupError(f"{spec.id} has no service account")
+    email: str = accounts["default"]["email"]
+    return email

@@ -7,7 +7,7 @@ from typing import Any
 
 from mailinfra.sandbox.providers.base import Adapter, Call, Cloud, Invoke, unique
 from mailinfra.sandbox.providers.diffs import Rules
-from mailinfra.sandbox.providers.gcp import compute, dns, functions, iam, kms, storage
+from mailinfra.sandbox.providers.gcp import compute, dns, federation, functions, iam, kms, storage
 from mailinfra.sandbox.providers.gcp.api import GoogleApi
 from mailinfra.sandbox.providers.guard import PROJECT_NUMBER
 from mailinfra.sandbox.providers.schema import Schema
@@ -67,7 +67,8 @@ class GcpCloud(Cloud):
 
     @cached_property
     def adapters(self) -> Mapping[str, Adapter]:
-        return {**compute.ADAPTERS, **kms.ADAPTERS, **storage.ADAPTERS, **iam.ADAPTERS, **dns.ADAPTERS}
+        parts = (compute, kms, storage, iam, federation, dns)
+        return {token: adapter for part in parts for token, adapter in part.ADAPTERS.items()}
 
     @cached_property
     def functions(self) -> Mapping[str, Invoke]:
