@@ -37,6 +37,7 @@ COUNTED = {
 """Types that an estimate has items for."""
 CENTS = {
     "aws:cloudwatch/eventRule:EventRule",
+    "aws:cloudwatch/metricAlarm:MetricAlarm",
     "aws:sns/topic:Topic",
     "gcp:monitoring/alertPolicy:AlertPolicy",
     "aws:s3/bucketObjectv2:BucketObjectv2",
