@@ -473,7 +473,15 @@ ACCOUNT_ROLES = frozenset({"submission", "imap", "pop3", "mailbox"})
 def readable(args: MailNodesArgs) -> list[str]:
     """The objects (prefixes) in the control bucket that the group's nodes may read."""
     accounts = ["directory/accounts"] if ACCOUNT_ROLES & set(args["roles"]) else []
-    return ["trust/", "node/", "directory/routes", *accounts, f"certs/{args['group']}/"]
+    store = ["backup/vault.json", "restore/requests/"] if "mailbox" in args["roles"] else []
+    return ["trust/", "node/", "directory/routes", *accounts, *store, f"certs/{args['group']}/"]
+
+
+def written(args: MailNodesArgs) -> list[str]:
+    """The objects (prefixes) in the control bucket that the group's nodes may write: all below the group's name."""
+    group = args["group"]
+    store = [f"backup/status/{group}/", f"restore/status/{group}/"] if "mailbox" in args["roles"] else []
+    return [f"enrol/{group}/", *store]
 
 
 def readable_copies(args: MailNodesArgs) -> list[str]:
@@ -485,7 +493,7 @@ def bucket_grants(args: MailNodesArgs) -> list[tuple[str, str, list[str]]]:
     """What a group may do in a Cloud Storage bucket: (key, role, object prefixes)."""
     grants = [
         ("reads", "objectViewer", readable(args)),
-        ("enrols", "objectUser", [f"enrol/{args['group']}/"]),
+        ("enrols", "objectUser", written(args)),
     ]
     if copies := readable_copies(args):
         # A grant of its own: a changed condition would replace the one for what every node reads.
@@ -529,7 +537,7 @@ def aws_policy(
         {
             "Sid": "Enrol",
             "Action": ["s3:PutObject", "s3:GetObject"],
-            "Resource": objects(f"enrol/{args['group']}/"),
+            "Resource": objects(*written(args)),
         },
         # Without it a missing object reads as "forbidden".
         {"Sid": "See", "Action": "s3:ListBucket", "Resource": arn},

@@ -80,7 +80,9 @@ def packages(spec: NodeSpec) -> tuple[str, ...]:
     wanted += ["dovecot-imapd"] if roles & {Role.IMAP, Role.MAILBOX} else []
     wanted += ["dovecot-pop3d"] if roles & {Role.POP3, Role.MAILBOX} else []
     wanted += ["dovecot-lmtpd", "e2fsprogs", "util-linux"] if Role.MAILBOX in roles else []
-    return tuple(sorted(wanted))
+    # The vault may be in the other cloud.
+    wanted += ["restic", "python3-boto3"] if Role.MAILBOX in roles else []
+    return tuple(sorted(set(wanted)))
 
 
 def node_config(spec: NodeSpec) -> dict[str, Any]:
@@ -166,6 +168,10 @@ def _files(spec: NodeSpec, context: dict[str, Any]) -> Iterator[tuple[File, str]
             policy = "\r\n".join(spec.mta_sts_policy.splitlines()) + "\r\n"
             yield File("/etc/mailinfra/mta-sts.txt", policy), "mailinfra-sts.service"
             yield unit("mailinfra-sts.service", "mailinfra-sts.service.j2")
+    if Role.MAILBOX in roles:
+        yield made(f"{UNITS}/mailinfra-backup.service", "systemd/mailinfra-backup.service.j2")
+        yield unit("mailinfra-backup.timer")
+        yield unit("mailinfra-restore.service", "mailinfra-restore.service.j2")
     if Role.SUBMISSION in roles:
         yield File("/etc/mailinfra/milter.json", _json(milter_config(spec))), "mailinfra-milter.service"
         yield unit("mailinfra-milter.service", "mailinfra-milter.service.j2")

@@ -18,6 +18,7 @@ PROGRAMS = (
     "mailinfra.dkim.signers.gcp",
     "mailinfra.node.agent.__main__",
     "mailinfra.node.agent.sts",
+    "mailinfra.node.backup.__main__",
     "mailinfra.node.homeward",
     "mailinfra.node.replica.gate",
     "mailinfra.node.replica.link",

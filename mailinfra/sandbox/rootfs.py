@@ -41,7 +41,7 @@ _NODE_PACKAGES = (
     # What the bootstrap would install; pre-installed so that a boot takes seconds.
     "postfix postfix-pcre postfix-cdb postfix-sqlite",
     "dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-sqlite",
-    "unbound dns-root-data python3-cryptography python3-boto3",
+    "unbound dns-root-data python3-cryptography python3-boto3 restic",
 )
 _INTERNET_PACKAGES = (
     "pdns-server pdns-backend-sqlite3 pdns-backend-geoip pdns-backend-bind sqlite3",

@@ -1,18 +1,33 @@
 """The region's control bucket, at S3 or at Cloud Storage, with the node's own cloud identity."""
 
+import base64
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
+from mailinfra.node.agent import google
+from mailinfra.node.agent.google import TokenSource
 from mailinfra.node.agent.node import Node
 
 NOT_MODIFIED = 304
+NOT_FOUND = 404
+PRECONDITION_FAILED = 412
 MISSING = (403, 404)
 """Both clouds say 403 for an object that is not there, to those who may not list it."""
 
 
 class BucketError(Exception):
-    """The bucket gave no answer, or refused."""
+    """The bucket gave no answer (status 0), or refused."""
+
+    def __init__(self, reason: object, status: int = 0) -> None:
+        super().__init__(str(reason))
+        self.status = status
+
+
+class ExistsError(Exception):
+    """There is an object of this name already."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +54,35 @@ class Bucket(Protocol):
         ...
 
 
-class S3:
-    """A bucket at S3, through boto3 and the instance's role."""
+class Archive(Protocol):
+    """A bucket to which one only adds. Everything may raise `BucketError`; who asks may list, so that what is not
+    there is told from what is refused."""
 
-    def __init__(self, bucket: str, region: str, endpoint: str = "") -> None:
+    def create(self, key: str, data: bytes) -> None:
+        """Write an object that is not there yet. Raises `ExistsError`."""
+        ...
+
+    def read(self, key: str, first: int = 0, last: int | None = None) -> bytes:
+        """An object's bytes from `first` to `last`, both included. Raises `KeyError` when it is not there."""
+        ...
+
+    def size(self, key: str) -> int:
+        """An object's length in bytes. Raises `KeyError` when it is not there."""
+        ...
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The length of every object whose key starts with `prefix`."""
+        ...
+
+    def folders(self, prefix: str) -> list[str]:
+        """What comes between `prefix` and the next slash, of all keys that start with `prefix`, in order."""
+        ...
+
+
+class S3:
+    """A bucket at S3, through boto3 and the instance's role, or whose credentials a session has."""
+
+    def __init__(self, bucket: str, region: str, endpoint: str = "", session: Any = None) -> None:
         import boto3
         from botocore.config import Config
 
@@ -50,7 +90,7 @@ class S3:
         style = {"addressing_style": "path"} if endpoint else {}
         config = Config(connect_timeout=5, read_timeout=20, retries={"max_attempts": 3}, s3=style)
         self.bucket = bucket
-        self.client: Any = boto3.client(
+        self.client: Any = (session or boto3).client(
             "s3", region_name=region, endpoint_url=endpoint or None, config=config
         )
 
@@ -65,7 +105,7 @@ class S3:
                 return None
             if method == "get_object" and status in MISSING:
                 raise KeyError(arguments["Key"]) from error
-            raise BucketError(error) from error
+            raise BucketError(error, status or 0) from error
         except BotoCoreError as error:
             raise BucketError(error) from error
         return answer
@@ -91,26 +131,104 @@ class S3:
         return found
 
 
-class Gcs:
-    """A bucket at Cloud Storage, through its JSON API and the instance's service account."""
+class S3Archive(S3):
+    """A bucket at S3 to which one only adds."""
 
-    def __init__(self, bucket: str, endpoint: str = "") -> None:
+    def __init__(self, bucket: str, region: str, endpoint: str = "", session: Any = None) -> None:
+        super().__init__(bucket, region, endpoint, session)
+        # Debian 12's boto3 does not know the parameter IfNoneMatch; S3 has known the header since August 2024.
+        self.client.meta.events.register("before-call.s3.PutObject", _only_if_absent)
+
+    def create(self, key: str, data: bytes) -> None:
+        """See `Archive.create`."""
+        # Where objects are locked S3 insists on a checksum.
+        digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        try:
+            self.call("put_object", Key=key, Body=data, ChecksumAlgorithm="SHA256", ChecksumSHA256=digest)
+        except BucketError as error:
+            if error.status == PRECONDITION_FAILED:
+                raise ExistsError(key) from error
+            raise
+
+    def read(self, key: str, first: int = 0, last: int | None = None) -> bytes:
+        """See `Archive.read`."""
+        part = {"Range": f"bytes={first}-{'' if last is None else last}"} if first or last is not None else {}
+        data: bytes = self._found("get_object", key, **part)["Body"].read()
+        return data
+
+    def size(self, key: str) -> int:
+        """See `Archive.size`."""
+        length: int = self._found("head_object", key)["ContentLength"]
+        return length
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """See `Archive.sizes`."""
+        pages = self._pages(Prefix=prefix)
+        return {item["Key"]: item["Size"] for page in pages for item in page.get("Contents", ())}
+
+    def folders(self, prefix: str) -> list[str]:
+        """See `Archive.folders`."""
+        pages = self._pages(Prefix=prefix, Delimiter="/")
+        found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ())]
+        return [name[len(prefix) : -1] for name in found]
+
+    def _found(self, method: str, key: str, **arguments: Any) -> dict[str, Any]:
+        # Not `get`: here 403 is a refusal, which must not be taken for an object that is not there.
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer: dict[str, Any] = getattr(self.client, method)(Bucket=self.bucket, Key=key, **arguments)
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if status == NOT_FOUND:
+                raise KeyError(key) from error
+            raise BucketError(error, status) from error
+        except BotoCoreError as error:
+            raise BucketError(error) from error
+        return answer
+
+    def _pages(self, **arguments: Any) -> Iterator[dict[str, Any]]:
+        page: dict[str, str] = {}
+        while answer := self.call("list_objects_v2", **arguments, **page):
+            yield answer
+            if not answer.get("IsTruncated"):
+                return
+            page = {"ContinuationToken": answer["NextContinuationToken"]}
+
+
+def _only_if_absent(params: dict[str, Any], **_: Any) -> None:
+    params["headers"]["If-None-Match"] = "*"
+
+
+class Gcs:
+    """A bucket at Cloud Storage, through its JSON API and the instance's service account, or who has the `token`."""
+
+    def __init__(self, bucket: str, endpoint: str = "", token: TokenSource | None = None) -> None:
         self.base = endpoint or "https://storage.googleapis.com"
         self.bucket = quote(bucket, safe="")
+        self.token = token
 
-    def call(self, method: str, path: str, query: dict[str, str], data: bytes | None = None) -> Any:
-        from mailinfra.node.agent import google
+    missing: tuple[int, ...] = MISSING
+    """The answers that say that an object is not there."""
 
+    def call(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        data: bytes | None = None,
+        more: dict[str, str] | None = None,
+    ) -> Any:
         key = query.pop("key", "")
         url = f"{self.base}{path}/b/{self.bucket}/o{'/' + quote(key, safe='') if key else ''}?{urlencode(query)}"
         try:
-            return google.call(method, url, data, "application/octet-stream")
+            return google.call(method, url, data, "application/octet-stream", token=self.token, more=more)
         except google.ApiError as error:
             if error.status == NOT_MODIFIED:
                 return None
-            if method == "GET" and key and error.status in MISSING:
+            if method == "GET" and key and error.status in self.missing:
                 raise KeyError(key) from error
-            raise BucketError(error) from error
+            raise BucketError(error, error.status) from error
 
     def get(self, key: str, known: str = "") -> Stored | None:
         """See `Bucket.get`."""
@@ -131,6 +249,54 @@ class Gcs:
             found |= {item["name"]: str(item["generation"]) for item in page.get("items", ())}
             if not page.get("nextPageToken"):
                 return found
+            query["pageToken"] = page["nextPageToken"]
+
+
+class GcsArchive(Gcs):
+    """A bucket at Cloud Storage to which one only adds."""
+
+    missing = (NOT_FOUND,)
+
+    def create(self, key: str, data: bytes) -> None:
+        """See `Archive.create`."""
+        query = {"uploadType": "media", "name": key, "ifGenerationMatch": "0"}
+        try:
+            answer = self.call("POST", "/upload/storage/v1", query, data)
+        except BucketError as error:
+            if error.status == PRECONDITION_FAILED:
+                raise ExistsError(key) from error
+            raise
+        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        if answer.json().get("md5Hash", digest) != digest:
+            raise BucketError(f"{key} was stored otherwise than it was sent")
+
+    def read(self, key: str, first: int = 0, last: int | None = None) -> bytes:
+        """See `Archive.read`."""
+        part = f"bytes={first}-{'' if last is None else last}" if first or last is not None else ""
+        more = {"Range": part} if part else {}
+        data: bytes = self.call("GET", "/storage/v1", {"key": key, "alt": "media"}, more=more).body
+        return data
+
+    def size(self, key: str) -> int:
+        """See `Archive.size`."""
+        return int(self.call("GET", "/storage/v1", {"key": key, "fields": "size"}).json()["size"])
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """See `Archive.sizes`."""
+        pages = self._pages(prefix=prefix, fields="items(name,size),nextPageToken")
+        return {item["name"]: int(item["size"]) for page in pages for item in page.get("items", ())}
+
+    def folders(self, prefix: str) -> list[str]:
+        """See `Archive.folders`."""
+        pages = self._pages(prefix=prefix, delimiter="/", fields="prefixes,nextPageToken")
+        return [name[len(prefix) : -1] for page in pages for name in page.get("prefixes", ())]
+
+    def _pages(self, **query: str) -> Iterator[dict[str, Any]]:
+        while True:
+            page = self.call("GET", "/storage/v1", dict(query)).json()
+            yield page
+            if not page.get("nextPageToken"):
+                return
             query["pageToken"] = page["nextPageToken"]
 
 

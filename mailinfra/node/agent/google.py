@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 METADATA = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"
 
@@ -60,9 +60,25 @@ class Token:
 TOKEN = Token()
 
 
-def call(method: str, url: str, data: bytes | None = None, content_type: str = "application/json") -> Answer:
-    """Call an API. Raises `ApiError`."""
-    headers = {"Authorization": f"Bearer {TOKEN.get()}"} | (
+class TokenSource(Protocol):
+    """Whose access token it is: the instance's service account's, or another identity's."""
+
+    def get(self) -> str:
+        """The token. Raises `ApiError`."""
+        ...
+
+
+def call(
+    method: str,
+    url: str,
+    data: bytes | None = None,
+    content_type: str = "application/json",
+    *,
+    token: TokenSource | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Answer:
+    """Call an API, as the instance's service account unless a `token` is given. Raises `ApiError`."""
+    headers = {"Authorization": f"Bearer {(token or TOKEN).get()}", **(more or {})} | (
         {"Content-Type": content_type} if data is not None else {}
     )
     return fetch(urllib.request.Request(url, data, headers, method=method))  # noqa: S310
