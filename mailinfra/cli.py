@@ -1,7 +1,7 @@
 """The command line: `mailinfra`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,8 @@ from mailinfra.errors import ConfigError
 
 if TYPE_CHECKING:
     from mailinfra.failover import Outcome
+    from mailinfra.fleet import Fleet
+    from mailinfra.publish import Store
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A mail fleet as code."
@@ -93,31 +95,106 @@ def directory_publish(
 Regions = Annotated[list[str], typer.Argument(metavar="REGION...", help="The clouds' names of the regions.")]
 
 
+AnyStack = Annotated[str, typer.Option("--stack", help="The stack; prod, or sandbox with --name.")]
+Running = Annotated[str, typer.Option("--name", help="A sandbox that runs, instead of your clouds.")]
+
+
 @app.command("failover")
-def failover(regions: Regions, stack: Stack = "prod", project: Project = Path()) -> None:
+def failover(regions: Regions, stack: AnyStack = "", project: Project = Path(), name: Running = "") -> None:
     """Regions are lost: make their users' replicas their homes. Exit code 1 if some have none that is there."""
     from mailinfra.failover import fail_over
 
-    _moved(fail_over, regions, stack, project)
+    _moved(fail_over, regions, _fleet_and_stores(name, project, stack))
 
 
 @app.command("failback")
-def failback(regions: Regions, stack: Stack = "prod", project: Project = Path()) -> None:
+def failback(regions: Regions, stack: AnyStack = "", project: Project = Path(), name: Running = "") -> None:
     """Regions are back: bring their users home again."""
     from mailinfra.failover import fail_back
 
-    _moved(fail_back, regions, stack, project)
+    _moved(fail_back, regions, _fleet_and_stores(name, project, stack))
 
 
-def _moved(move: Callable[..., "Outcome"], regions: list[str], stack: str, project: Path) -> None:
-    from mailinfra.project import Project as PulumiProject
-    from mailinfra.stores import stack_stores
-
-    outcome = move(PulumiProject(project).fleet(stack), stack_stores(project, stack), regions)
+def _moved(
+    move: Callable[..., "Outcome"], regions: list[str], where: "tuple[Fleet, Mapping[str, Store]]"
+) -> None:
+    outcome = move(*where, regions)
     for line in outcome.lines():
         sys.stdout.write(f"{line}\n")
     if not outcome.whole:
         raise typer.Exit(1)
+
+
+@app.command("restore")
+def restore(
+    mailbox: Annotated[str, typer.Option("--mailbox", help="One user's mailbox, by address.")] = "",
+    message: Annotated[
+        str,
+        typer.Option(
+            "--message", help="With --mailbox: only the message of this Message-ID, angles and all."
+        ),
+    ] = "",
+    domain: Annotated[str, typer.Option("--domain", help="Every mailbox of a domain.")] = "",
+    region: Annotated[str, typer.Option("--region", help="Every mailbox at home in a region.")] = "",
+    at: Annotated[
+        str, typer.Option("--at", help="The newest copy that is not later, like 2026-11-23T10:00:00Z; now.")
+    ] = "",
+    to: Annotated[
+        str, typer.Option("--to", help="The region whose nodes do it: the home, or the replica's; the home.")
+    ] = "",
+    source: Annotated[str, typer.Option("--from", help="The region whose copies are taken; the home.")] = "",
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", "--yes", help="Do it. Without this it is only said what would come back."),
+    ] = False,
+    limit: Annotated[float, typer.Option("--wait", help="Seconds to wait for the nodes.")] = 3600.0,
+    stack: AnyStack = "",
+    project: Project = Path(),
+    name: Running = "",
+) -> None:
+    """Bring mail back from the vault, beside what is there: nothing is overwritten, deleted or doubled.
+
+    Without --apply nothing is changed. Exit code 0: done; 1: refused, or not all of it could be done.
+    """
+    from mailinfra.backup import restore as task
+
+    scope = task.Scope(mailbox.lower(), message, domain.lower(), region)
+    scope.check()
+    began = task.now()
+    moment = task.at_time(at, began)
+    fleet, stores = _fleet_and_stores(name, project, stack)
+    routes = task.directory(stores, to or source)
+    wanted = task.orders(fleet, scope, routes, at=moment, now=began, to=to, source=source, apply=apply)
+    steps, failed = Steps(), False
+    for order in wanted:
+        task.send(stores, order)
+    for order in wanted:
+        request = order.request
+        with steps.step(f"{request.source} into {request.target}, request {request.id}") as progress:
+            results = task.wait(stores, order, progress, limit=limit)
+        for text in task.summary(order, results):
+            sys.stdout.write(f"{text}\n")
+        failed |= any(result.state == "failed" for result in results)
+    if not apply:
+        sys.stdout.write("Nothing was changed; give --apply to do it.\n")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _fleet_and_stores(name: str, project: Path, stack: str) -> "tuple[Fleet, Mapping[str, Store]]":
+    """The fleet and its control buckets: of a sandbox that runs, or of a stack in the user's own clouds."""
+    if name:
+        from mailinfra.sandbox.lifecycle import connect
+        from mailinfra.sandbox.paths import Paths
+        from mailinfra.sandbox.stores import region_stores
+
+        sandbox = connect(Paths.of(name), project.resolve(), stack or "sandbox")
+        return sandbox.plan.fleet, region_stores(sandbox.control, sandbox.stack.outputs()["regions"])
+    from mailinfra.project import Project as PulumiProject
+    from mailinfra.stores import stack_stores
+
+    stack = stack or "prod"
+    return PulumiProject(project).fleet(stack), stack_stores(project, stack)
 
 
 @app.command("probe")
@@ -242,12 +319,13 @@ def main() -> None:
 
 def run(command: Callable[[], object]) -> None:
     """Run a command; exit code 1 with a message for errors that have one."""
+    from mailinfra.backup.restore import RestoreError
     from mailinfra.publish import PublishError
     from mailinfra.sandbox.paths import SandboxError
 
     try:
         command()
-    except (ConfigError, SandboxError, PublishError) as error:
+    except (ConfigError, SandboxError, PublishError, RestoreError) as error:
         Console(stderr=True, highlight=False, markup=False).print(f"mailinfra: {error}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -21,7 +21,9 @@ VAULT: dict[str, Any] = {
     "region": "europe-west3",
     "bucket": "vault-eu",
     "key": "projects/p/locations/europe-west3/keyRings/r/cryptoKeys/vault",
-    "access": {"audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/a"},
+    "access": {
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/a"
+    },
     "endpoints": {"storage": "", "kms": "", "sts": ""},
     "rpo_minutes": 15,
     "retention_days": 35,

@@ -137,8 +137,8 @@ class MailFleet(pulumi.ComponentResource):
         users = {copies.region: self._vault_users(copies, nodes) for copies, _ in vaults}
         federation = self._federation(vaults, users)
         for copies, place in vaults:
-            control = directories[copies.region].bucket
-            self._vault(copies, place, users[copies.region], control, project, federation)
+            buckets = {name: made.bucket for name, made in directories.items()}
+            self._vault(copies, place, users[copies.region], buckets, project, federation)
         self.name_servers, self.signers = records.name_servers, records.signers
         self.regions = pulumi.Output.all(
             **{
@@ -461,7 +461,7 @@ class MailFleet(pulumi.ComponentResource):
         copies: StoreCopies,
         place: Place,
         users: list[VaultUser],
-        control_bucket: pulumi.Output[str],
+        control_buckets: dict[str, pulumi.Output[str]],
         project: ProjectTraces | None,
         federation: AwsFederation | None,
     ) -> BackupVault:
@@ -475,7 +475,7 @@ class MailFleet(pulumi.ComponentResource):
             "bucket": account.apply(lambda known: names.vault_bucket(fleet, copies.region, known)),
             "store_cloud": fleet.region(copies.region).cloud.value,
             "store_region": copies.region,
-            "control_bucket": control_bucket,
+            "control_bucket": control_buckets[copies.region],
             "users": users,
             "rpo_minutes": fleet.backup.rpo_minutes,
             "retention_days": fleet.backup.retention_days,
@@ -494,6 +494,10 @@ class MailFleet(pulumi.ComponentResource):
         }
         if place.cloud is Cloud.GCP and project is not None:
             args["channel"] = project.channel
+        if copies.replica:
+            args["replica_cloud"] = fleet.region(copies.replica).cloud.value
+            args["replica_region"] = copies.replica
+            args["replica_bucket"] = control_buckets[copies.replica]
         if federation is not None:
             args["pool"], args["audience"] = federation.pool, federation.audience
         return BackupVault(

@@ -473,31 +473,31 @@ ACCOUNT_ROLES = frozenset({"submission", "imap", "pop3", "mailbox"})
 def readable(args: MailNodesArgs) -> list[str]:
     """The objects (prefixes) in the control bucket that the group's nodes may read."""
     accounts = ["directory/accounts"] if ACCOUNT_ROLES & set(args["roles"]) else []
-    store = ["backup/vault.json", "restore/requests/"] if "mailbox" in args["roles"] else []
-    return ["trust/", "node/", "directory/routes", *accounts, *store, f"certs/{args['group']}/"]
-
-
-def written(args: MailNodesArgs) -> list[str]:
-    """The objects (prefixes) in the control bucket that the group's nodes may write: all below the group's name."""
-    group = args["group"]
-    store = [f"backup/status/{group}/", f"restore/status/{group}/"] if "mailbox" in args["roles"] else []
-    return [f"enrol/{group}/", *store]
+    return ["trust/", "node/", "directory/routes", *accounts, f"certs/{args['group']}/"]
 
 
 def readable_copies(args: MailNodesArgs) -> list[str]:
-    """Where the control bucket says which vaults the group may use: read by those who hold mail, and nobody else."""
-    return ["backup/"] if "mailbox" in args["roles"] else []
+    """Where the control bucket says which vaults the group may use, and what operators ask it to restore: read by
+    those who hold mail, and nobody else."""
+    return ["backup/", "restore/requests/"] if "mailbox" in args["roles"] else []
+
+
+def reported_copies(args: MailNodesArgs) -> list[str]:
+    """Where the group says how its backups and restores are doing: below its own name, never where requests are."""
+    group = args["group"]
+    return [f"backup/status/{group}/", f"restore/status/{group}/"] if "mailbox" in args["roles"] else []
 
 
 def bucket_grants(args: MailNodesArgs) -> list[tuple[str, str, list[str]]]:
     """What a group may do in a Cloud Storage bucket: (key, role, object prefixes)."""
     grants = [
         ("reads", "objectViewer", readable(args)),
-        ("enrols", "objectUser", written(args)),
+        ("enrols", "objectUser", [f"enrol/{args['group']}/"]),
     ]
     if copies := readable_copies(args):
         # A grant of its own: a changed condition would replace the one for what every node reads.
         grants.append(("copies", "objectViewer", copies))
+        grants.append(("reports", "objectUser", reported_copies(args)))
     if "ca_key" in args:
         grants.append(("issues", "objectUser", ["enrol/", "certs/"]))
     return grants
@@ -537,7 +537,7 @@ def aws_policy(
         {
             "Sid": "Enrol",
             "Action": ["s3:PutObject", "s3:GetObject"],
-            "Resource": objects(*written(args)),
+            "Resource": objects(f"enrol/{args['group']}/", *reported_copies(args)),
         },
         # Without it a missing object reads as "forbidden".
         {"Sid": "See", "Action": "s3:ListBucket", "Resource": arn},

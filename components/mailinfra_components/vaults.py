@@ -20,6 +20,8 @@ GENERATION_DAYS = 30
 """A repository is continued for so long; then a new one begins, and nobody ever prunes."""
 DESCRIPTION_KEY = "backup/vault.json"
 """Where the store's mailbox nodes find the vault, in their control bucket."""
+FOLLOWED_KEY = "backup/vaults/{region}.json"
+"""Where the replica's mailbox nodes find it, in theirs: they restore what the store itself cannot."""
 MISSED_RUNS = 3
 """Runs into the repository that may fail in a row before the operators are told."""
 PROVIDER = "aws-nodes"
@@ -64,6 +66,12 @@ class BackupVaultArgs(TypedDict):
     """The region whose mail is kept here; objects lie below `<store region>/`."""
     control_bucket: pulumi.Input[str]
     """From `UserDirectory`: the control bucket of the store's region, which is told of the vault."""
+    replica_cloud: NotRequired[str]
+    """The cloud of the region whose nodes follow the store's, where there is one."""
+    replica_region: NotRequired[str]
+    """That region."""
+    replica_bucket: NotRequired[pulumi.Input[str]]
+    """From `UserDirectory`: that region's control bucket, which is told of the vault too."""
     users: list[VaultUser]
     """The node groups that use the vault."""
     rpo_minutes: int
@@ -118,11 +126,16 @@ class BackupVault(pulumi.ComponentResource):
             "backup-interval-minutes": str(args["rpo_minutes"]),
         }
         self._guarded = args.get("protect", True)
+        self._reading: pulumi.Input[dict[str, Any]] = {}
         access, grants = self._aws(name) if args["cloud"] == Cloud.AWS else self._gcp(name)
         self.description = pulumi.Output.all(bucket=self.bucket, key=self.key, access=access).apply(
             lambda known: described(args, **known)
         )
-        self._tell(name, grants)
+        self._tell(
+            f"{name}-description", args["store_cloud"], args["store_region"], args["control_bucket"], grants
+        )
+        if "replica_region" in args:
+            self._tell_replica(name, grants)
         self.register_outputs({"bucket": self.bucket, "key": self.key, "description": self.description})
 
     @property
@@ -138,28 +151,52 @@ class BackupVault(pulumi.ComponentResource):
             user for user in self._args["users"] if user["cloud"] == cloud and bool(user["writes"]) == writes
         ]
 
-    def _tell(self, name: str, grants: list[pulumi.Resource]) -> None:
-        """Tells the store's mailbox nodes, once they may use what they are told of."""
-        args = self._args
-        if args["store_cloud"] == Cloud.AWS:
+    def _tell(
+        self,
+        name: str,
+        cloud: str,
+        region: str,
+        bucket: pulumi.Input[str],
+        grants: list[pulumi.Resource],
+        key: str = DESCRIPTION_KEY,
+        content: pulumi.Output[str] | None = None,
+    ) -> None:
+        """Tells a region's mailbox nodes, once they may use what they are told of."""
+        text = self.description if content is None else content
+        if cloud == Cloud.AWS:
             aws.s3.BucketObjectv2(
-                f"{name}-description",
-                region=args["store_region"],
-                bucket=args["control_bucket"],
-                key=DESCRIPTION_KEY,
-                content=self.description,
+                name,
+                region=region,
+                bucket=bucket,
+                key=key,
+                content=text,
                 content_type="application/json",
                 opts=children(self, depends_on=grants),
             )
         else:
             gcp.storage.BucketObject(
-                f"{name}-description",
-                bucket=args["control_bucket"],
-                name=DESCRIPTION_KEY,
-                content=self.description,
+                name,
+                bucket=bucket,
+                name=key,
+                content=text,
                 content_type="application/json",
                 opts=children(self, depends_on=grants),
             )
+
+    def _tell_replica(self, name: str, grants: list[pulumi.Resource]) -> None:
+        args = self._args
+        content = pulumi.Output.all(bucket=self.bucket, key=self.key, access=self._reading).apply(
+            lambda known: described(args, **known)
+        )
+        self._tell(
+            f"{name}-followed",
+            args["replica_cloud"],
+            args["replica_region"],
+            args["replica_bucket"],
+            grants,
+            FOLLOWED_KEY.format(region=args["store_region"]),
+            content,
+        )
 
     # AWS
 
@@ -206,6 +243,8 @@ class BackupVault(pulumi.ComponentResource):
                     )
                 )
                 role = made.arn if writes else role
+                if not writes:
+                    self._reading = {"role": made.arn, "audience": args["bucket"]}
         if args["store_cloud"] == Cloud.AWS or role is None:
             return {}, grants
         return {"role": role, "audience": args["bucket"]}, grants
@@ -330,6 +369,8 @@ class BackupVault(pulumi.ComponentResource):
         self.bucket, self.key = kept.name, wraps.id
         self._gcp_alarm(name, args["channel"])
         grants = [grant for user in args["users"] for grant in self._gcp_grants(name, user, wraps)]
+        if args.get("replica_cloud") == Cloud.AWS:
+            self._reading = {"audience": self._needed("audience")}
         if args["store_cloud"] == Cloud.GCP:
             return {}, grants
         return {"audience": self._needed("audience")}, grants

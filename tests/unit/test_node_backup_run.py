@@ -31,7 +31,9 @@ class Store:
         self.bucket.objects["backup/vault.json"] = json.dumps(VAULT).encode()
         self.place = Place(folder / "backup", folder / "directory" / "current", self.mail)
         self.place.lookups.mkdir()
-        routes = route(USER, self.node.hostname) + route("ben@example.test", "store-9.elsewhere.nodes.example.test")
+        routes = route(USER, self.node.hostname) + route(
+            "ben@example.test", "store-9.elsewhere.nodes.example.test"
+        )
         (self.place.lookups / "routes.jsonl").write_text(routes)
         deliver(self.mail, USER, 1)
         # A replica of somebody else's mail, which is in its home's repository.
@@ -116,9 +118,13 @@ def test_what_is_somebody_elses_is_not_in_it(store: Store, restic_program: str) 
 
     repository = Repository(store.node.region, store.node.name, status.generation)
     password = (store.place.state / "passwords" / status.generation).read_text()
-    with opened(store.vault.access, repository, password, store.place.state / "look", writable=False) as restic:
-        with restic.run("ls", "--no-lock", "latest") as done:
-            text = done.output.read_text()
+    with (
+        opened(
+            store.vault.access, repository, password, store.place.state / "look", writable=False
+        ) as restic,
+        restic.run("ls", "--no-lock", "latest") as done,
+    ):
+        text = done.output.read_text()
     assert "/anna/" in text
     assert "/ben/" not in text
 
@@ -215,7 +221,9 @@ def test_a_new_generation_is_begun(store: Store, cause: str) -> None:
     assert status.generation > good.generation
 
 
-def test_a_run_that_was_killed_is_gone_on_with(store: Store, restic_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_is_gone_on_with(
+    store: Store, restic_program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrapper = tmp_path / "killed"
     wrapper.write_text(f'#!/bin/sh\n[ "$1" = backup ] && kill -9 $$\nexec {restic_program} "$@"\n')
     wrapper.chmod(0o755)
@@ -240,7 +248,9 @@ def test_a_full_disk_is_said(store: Store, tmp_path: Path, monkeypatch: pytest.M
     assert store.run().error == ""
 
 
-def test_a_control_bucket_that_is_away_keeps_nobody_from_a_backup(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_bucket_that_is_away_keeps_nobody_from_a_backup(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mailinfra.node.agent.bucket import BucketError
 
     store.run()

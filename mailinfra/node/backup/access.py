@@ -88,7 +88,10 @@ def _amazon(node: Node, vault: Vault) -> Access:
 def _assumed(node: Node, vault: Vault) -> Any:
     """A session with the vault's role, whose keys botocore renews."""
     import boto3
-    from botocore.credentials import AssumeRoleWithWebIdentityCredentialFetcher, DeferredRefreshableCredentials
+    from botocore.credentials import (
+        AssumeRoleWithWebIdentityCredentialFetcher,
+        DeferredRefreshableCredentials,
+    )
     from botocore.session import Session
 
     inner = Session()

@@ -66,7 +66,8 @@ def missing(found: Iterable[Copy], live: Iterable[tuple[str, str]], names: Mappi
     """
     there = set(live)
     spare = Counter(guid for folder, guid in there if folder != TRASH)
-    here, rest = [], []
+    here: list[Copy] = []
+    rest: list[Copy] = []
     for copy in found:
         (here if (names.get(copy.folder, copy.folder), copy.guid) in there else rest).append(copy)
     for copy in here:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mailinfra.node.agent.directory import ADDRESS, DOMAIN, LABEL
-from mailinfra.node.backup.vault import Vault, from_json, to_json
 
 REQUESTS = "restore/requests/"
 STATUS = "restore/status/"
@@ -38,8 +37,6 @@ class Request:
     """The region whose repositories it comes from."""
     target: str
     """The region whose mailbox nodes do it, and hold the mailboxes that it goes into."""
-    vault: Vault
-    """Where the source's repositories are."""
     apply: bool
     """False: only say what would be restored."""
     mailbox: str = ""
@@ -74,7 +71,6 @@ def parse(data: bytes) -> Request:
         at=_time(known, "at"),
         source=_text(known, "source", REGION),
         target=_text(known, "target", REGION),
-        vault=from_json(known.get("vault")),
         apply=_flag(known, "apply"),
         mailbox=_text(known, "mailbox", ADDRESS, optional=True),
         message=_text(known, "message", MESSAGE_ID, optional=True),
@@ -91,7 +87,7 @@ def parse(data: bytes) -> Request:
 def dump(request: Request) -> bytes:
     """A request as `parse` reads it."""
     times = {name: getattr(request, name).strftime(FORM) for name in ("created", "at")}
-    return json.dumps({**vars(request), **times, "vault": to_json(request.vault)}, indent=1).encode()
+    return json.dumps({**vars(request), **times}, indent=1).encode()
 
 
 @dataclass(frozen=True)

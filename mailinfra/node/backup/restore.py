@@ -113,11 +113,10 @@ class Restore:
         node: Node,
         where: Place,
         request: Request,
-        entry: Access,
         say: Callable[[Progress], None],
         dovecot: Dovecot | None = None,
     ) -> None:
-        self.node, self.where, self.request, self.entry, self.say = node, where, request, entry, say
+        self.node, self.where, self.request, self.say = node, where, request, say
         self.dovecot = dovecot or Dovecot()
         self.progress = Progress(request.id, node.hostname, "running")
         self.scratch = where.mail / SCRATCH
@@ -127,14 +126,16 @@ class Restore:
         self.progress = replace(self.progress, **changes)
         self.say(self.progress)
 
-    def run(self, users: Sequence[str]) -> None:
+    def run(self, users: Sequence[str], entry: Access) -> None:
         """Do it for these users. One that fails does not keep the others from theirs: `RestoreError` at the end."""
         self.told(users=len(users))
         failed: list[str] = []
         with ExitStack() as stack:
-            snapshots = list(self.snapshots(stack))
+            snapshots = list(self.snapshots(entry, stack))
             if not snapshots:
-                raise RestoreError(f"{self.request.source}: no copy that was made at or before {self.request.at}")
+                raise RestoreError(
+                    f"{self.request.source}: no copy that was made at or before {self.request.at}"
+                )
             for number, user in enumerate(users, 1):
                 try:
                     self.user(user, snapshots)
@@ -145,23 +146,21 @@ class Restore:
         if failed:
             raise RestoreError(f"{len(failed)} of {len(users)} mailboxes: {failed[0]}")
 
-    def snapshots(self, stack: ExitStack) -> Iterator[Snapshot]:
+    def snapshots(self, entry: Access, stack: ExitStack) -> Iterator[Snapshot]:
         """All snapshots of the source region that are not too late, the newest first."""
         found: list[Snapshot] = []
-        for number, repository in enumerate(repositories(self.entry, self.request.source)):
+        for number, repository in enumerate(repositories(entry, self.request.source)):
             if repository.began > self.request.at:
                 continue
             own = (repository.region, repository.node) == (self.node.region, self.node.name)
             try:
-                password = password_of(self.entry, self.where.passwords if own else None, repository)
+                password = password_of(entry, self.where.passwords if own else None, repository)
             except KeyError:
                 continue
             folder = self.where.state / f"restore-{number}"
             shutil.rmtree(folder, ignore_errors=True)
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            restic = stack.enter_context(
-                opened(self.entry, repository, password, folder, writable=False)
-            )
+            restic = stack.enter_context(opened(entry, repository, password, folder, writable=False))
             try:
                 restic.backend.bucket.size(f"{repository.prefix}/config")
             except KeyError:
@@ -204,9 +203,7 @@ class Restore:
                 clear(maildir)
                 self.told(restored=self.progress.restored + len(chunk))
 
-    def one(
-        self, user: str, snapshot: Snapshot, target: Path, maildir: Path, wanted: Sequence[Copy]
-    ) -> None:
+    def one(self, user: str, snapshot: Snapshot, target: Path, maildir: Path, wanted: Sequence[Copy]) -> None:
         """Restore the message of one Message-ID, in all folders that it was in."""
         for chunk in chunks(wanted):
             self.fetch(snapshot, target, chunk)
@@ -229,11 +226,14 @@ class Restore:
         """The messages in a copy, and the names of its folders by their names on disk."""
         folder = home(user, self.where.mail)
         root = f"{folder}/Maildir"
-        with snapshot.restic.run("ls", "--json", "--no-lock", "--recursive", snapshot.id, str(folder)) as done:
+        with snapshot.restic.run(
+            "ls", "--json", "--no-lock", "--recursive", snapshot.id, str(folder)
+        ) as done:
             listed = [
                 (str(line["path"]), str(line["mtime"]))
                 for line in done.lines()
-                if line.get("struct_type") == "node" and line.get("type") == "file"
+                if line.get("struct_type") == "node"
+                and line.get("type") == "file"
                 # A line feed in a name would be two patterns; Dovecot makes no such name.
                 and PATH.fullmatch(str(line["path"]))
             ]

@@ -30,8 +30,8 @@ from mailinfra.node.backup.repository import (
 from mailinfra.node.backup.restic import INCOMPLETE, Restic, ResticError, UnreachableError
 from mailinfra.node.backup.sources import EXCLUDED, MAIL, sources, users
 from mailinfra.node.backup.status import Status, load, moment, report, stamp
-from mailinfra.node.backup.verify import MismatchError, verify
 from mailinfra.node.backup.vault import Vault
+from mailinfra.node.backup.verify import MismatchError, verify
 
 log = logging.getLogger("backup")
 
@@ -202,9 +202,7 @@ class Run:
                 listed = ("--files-from-verbatim", "-")
                 given = "".join(f"{path}\n" for path in paths).encode()
                 with restic.run(*arguments, *listed, accept=(0, INCOMPLETE), stdin=given) as done:
-                    summary = next(
-                        line for line in done.lines() if line.get("message_type") == "summary"
-                    )
+                    summary = next(line for line in done.lines() if line.get("message_type") == "summary")
                     code = done.code
                 current = replace(current, snapshot=str(summary["snapshot_id"]))
                 write_current(self.state, current)
@@ -291,7 +289,9 @@ def main(node: Node) -> int:
     os.umask(0o077)
     status = attempt(node, place(node), control(node))
     if status:
-        log.info("%s", json.dumps({"snapshot": status.snapshot, "bytes": status.bytes, "notes": status.notes}))
+        log.info(
+            "%s", json.dumps({"snapshot": status.snapshot, "bytes": status.bytes, "notes": status.notes})
+        )
     if status and status.error:
         log.error("%s", status.error)
         return 1

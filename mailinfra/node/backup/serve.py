@@ -17,6 +17,7 @@ from mailinfra.node.agent.bucket import Bucket, BucketError, control
 from mailinfra.node.agent.directory import ADDRESS, HOST, ROUTES
 from mailinfra.node.agent.google import ApiError
 from mailinfra.node.agent.node import Node
+from mailinfra.node.backup import vault as vaults
 from mailinfra.node.backup.access import Access, access
 from mailinfra.node.backup.requests import (
     ID,
@@ -110,6 +111,15 @@ class Restores:
         except (KeyError, ValueError):
             return False
 
+    def vault(self, request: Request) -> Vault:
+        """Where the copies of a request's source are. `RestoreError` where this region may not read them."""
+        key = vaults.key(request.source, self.node.region)
+        try:
+            stored = self.bucket.get(key)
+        except KeyError:
+            raise RestoreError(f"{self.node.region} has no vault with the mail of {request.source}") from None
+        return vaults.parse(stored.data if stored else b"")
+
     def do(self, request: Request) -> None:
         """Do one request to its end, whatever that is."""
         chosen = users(request, self.node, (self.where.lookups / ROUTES).read_bytes())
@@ -124,13 +134,11 @@ class Restores:
                 spoke = time.monotonic()
 
         log.info("%s: %d mailboxes", request.id, len(chosen))
-        restore = Restore(
-            self.node, self.where, request, self.enter(self.node, request.vault), say, self.dovecot
-        )
+        restore = Restore(self.node, self.where, request, say, self.dovecot)
         state, error = "done", ""
         try:
             if chosen:
-                restore.run(chosen)
+                restore.run(chosen, self.enter(self.node, self.vault(request)))
         except (RestoreError, *EXPECTED, OSError, KeyError, ValueError) as problem:
             state, error = "failed", f"{type(problem).__name__}: {problem}"
             log.warning("%s: %s", request.id, error)

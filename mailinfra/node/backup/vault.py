@@ -8,6 +8,8 @@ from typing import Any
 
 KEY = "backup/vault.json"
 """Where the vault of the region's own mail is told of, in the region's control bucket."""
+OTHERS = "backup/vaults/"
+"""Below it, named `<region>.json`, the vaults of the regions whose mail this region's nodes follow: they may read."""
 NAME = re.compile(r"[A-Za-z0-9._:/*@-]{1,512}")
 ENDPOINT = re.compile(r"(?:https://[a-z0-9.-]+(?::\d{1,5})?)?")
 
@@ -30,6 +32,11 @@ class Vault:
     verify_hours: int
 
 
+def key(source: str, own: str) -> str:
+    """Where nodes of the region `own` are told of the vault with the mail of the region `source`."""
+    return KEY if source == own else f"{OTHERS}{source}.json"
+
+
 def parse(data: bytes) -> Vault:
     """The vault that a JSON object describes. `ValueError` says what is wrong."""
     return from_json(json.loads(data))
@@ -50,12 +57,17 @@ def from_json(known: Any) -> Vault:
         raise ValueError(f"vault: access has {sorted(access)}")
     bounds = {"rpo_minutes": (1, 1440), "retention_days": (1, 3650), "verify_hours": (1, 8760)}
     numbers = {name: _number(known, name, low, high) for name, (low, high) in bounds.items()}
-    return Vault(cloud=known["cloud"], access=access, endpoints=endpoints, **texts, **numbers)
-
-
-def to_json(vault: Vault) -> dict[str, Any]:
-    """Plain data that `from_json` reads."""
-    return {**vars(vault), "access": dict(vault.access), "endpoints": dict(vault.endpoints)}
+    return Vault(
+        cloud=known["cloud"],
+        region=texts["region"],
+        bucket=texts["bucket"],
+        key=texts["key"],
+        access=access,
+        endpoints=endpoints,
+        rpo_minutes=numbers["rpo_minutes"],
+        retention_days=numbers["retention_days"],
+        verify_hours=numbers["verify_hours"],
+    )
 
 
 def _object(known: dict[str, Any], name: str) -> dict[str, Any]:

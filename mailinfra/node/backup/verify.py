@@ -60,7 +60,9 @@ def digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def verify(restic: Restic, snapshot: str, target: Path, mail: Path, chance: random.Random | None = None) -> int:
+def verify(
+    restic: Restic, snapshot: str, target: Path, mail: Path, chance: random.Random | None = None
+) -> int:
     """Restore a sample into a private folder and compare: the number of messages that were right.
 
     restic compares each with the hashes that it recorded (`--verify`), which covers messages that were expunged
@@ -68,7 +70,9 @@ def verify(restic: Restic, snapshot: str, target: Path, mail: Path, chance: rand
     """
     with restic.run("ls", "--json", snapshot) as done:
         chosen = sample(
-            (path for path in files(done.lines()) if is_message(path, mail)), SAMPLE, chance or random.SystemRandom()
+            (path for path in files(done.lines()) if is_message(path, mail)),
+            SAMPLE,
+            chance or random.SystemRandom(),
         )
     if not chosen:
         return 0
