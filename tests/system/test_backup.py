@@ -154,6 +154,8 @@ def test_mail_goes_into_the_other_clouds_vault_and_is_verified(copies: Copies, r
     assert status["error"] == ""
     assert status["verified"] >= 2
     assert status["last_verified"] >= status["last_success"]
+    # Mail that was restored to be compared does not stay.
+    assert copies.run(region, "test -e /var/lib/mailinfra/backup/sample")[0] != 0
     told = copies.stores[region].get("backup/status/store/store-1.json")
     assert json.loads(told.body) == status
 
@@ -289,7 +291,7 @@ def test_a_vault_that_refuses_is_said_and_the_next_run_is_fine(copies: Copies) -
     role = copies.vault(GOOGLE)["access"]["role"].rpartition("/")[2]
     with without_policies(copies, role):
         refused = copies.backup(GOOGLE)
-    assert "AccessDenied" in refused["error"]
+    assert "403" in refused["error"]
     assert refused["last_success"] == good["last_success"]
     after = copies.backup(GOOGLE)
     assert (after["error"], after["generation"]) == ("", good["generation"])
@@ -365,8 +367,6 @@ def test_the_password_is_nowhere_but_in_its_file(copies: Copies) -> None:
 
 
 def test_a_foreign_zone_is_refused_before_anything_is_done(copies: Copies) -> None:
-    google = copies.sandbox.control.call("aws.info")
-    assert google
     s3 = copies.aws("s3", AMAZON)
     outputs = copies.sandbox.stack.outputs()["regions"]
 

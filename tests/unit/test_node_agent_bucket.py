@@ -13,7 +13,17 @@ import pytest
 from moto import mock_aws
 
 from mailinfra.node.agent import google
-from mailinfra.node.agent.bucket import S3, Bucket, BucketError, Gcs, control
+from mailinfra.node.agent.bucket import (
+    S3,
+    Archive,
+    Bucket,
+    BucketError,
+    ExistsError,
+    Gcs,
+    GcsArchive,
+    S3Archive,
+    control,
+)
 from tests.node_helpers import agent_node
 
 
@@ -48,10 +58,20 @@ class Storage(BaseHTTPRequestHandler):
         if match[1] is None:
             names = sorted(name for name in cls.objects if name.startswith(query["prefix"]))
             start = int(query.get("pageToken", 0))
+            part = names[start : start + 2]
             items = [
-                {"name": name, "generation": str(cls.objects[name][1])} for name in names[start : start + 2]
+                {
+                    "name": name,
+                    "generation": str(cls.objects[name][1]),
+                    "size": str(len(cls.objects[name][0])),
+                }
+                for name in part
             ]
             page: dict[str, Any] = {"items": items} if items else {}
+            if "delimiter" in query:
+                length = len(query["prefix"])
+                rests = [name[length:] for name in part if "/" in name[length:]]
+                page = {"prefixes": sorted({query["prefix"] + rest.split("/")[0] + "/" for rest in rests})}
             page |= {"nextPageToken": str(start + 2)} if start + 2 < len(names) else {}
             return self.answer(200, json.dumps(page).encode())
         if unquote(match[1]) not in cls.objects:
@@ -59,6 +79,10 @@ class Storage(BaseHTTPRequestHandler):
         data, generation = cls.objects[unquote(match[1])]
         if query.get("ifGenerationNotMatch") == str(generation):
             return self.answer(304)
+        if "alt" not in query:
+            return self.answer(200, json.dumps({"size": str(len(data))}).encode())
+        if span := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            return self.answer(206, data[int(span[1]) : int(span[2]) + 1 if span[2] else None])
         return self.answer(200, data, x_goog_generation=str(generation))
 
     def do_POST(self) -> None:
@@ -66,8 +90,10 @@ class Storage(BaseHTTPRequestHandler):
         name = parse_qs(url.query)["name"][0]
         assert url.path == "/upload/storage/v1/b/bucket/o"
         data = self.rfile.read(int(self.headers["Content-Length"]))
+        if parse_qs(url.query).get("ifGenerationMatch") == ["0"] and name in type(self).objects:
+            return self.answer(412, b"conditionNotMet")
         type(self).objects[name] = data, type(self).objects.get(name, (b"", 0))[1] + 1
-        self.answer(200, b"{}")
+        return self.answer(200, b"{}")
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -164,3 +190,38 @@ def test_a_nodes_bucket_is_its_clouds(tmp_path: Any, s3: Any) -> None:
     found = control(replace(node, cloud="gcp", endpoints={"storage": "https://storage.test"}))
     assert isinstance(found, Gcs)
     assert found.base == "https://storage.test"
+
+
+@pytest.fixture(params=["s3", "gcs"])
+def archive(request: pytest.FixtureRequest) -> Archive:
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+        return S3Archive("bucket", "eu-central-1")
+    return GcsArchive("bucket", request.getfixturevalue("storage").url)
+
+
+def test_an_archive_is_only_added_to(archive: Archive) -> None:
+    archive.create("r/store-1/one/data/a", b"0123456789")
+    with pytest.raises(ExistsError):
+        archive.create("r/store-1/one/data/a", b"another")
+    assert archive.read("r/store-1/one/data/a") == b"0123456789"
+    assert archive.read("r/store-1/one/data/a", 2, 4) == b"234"
+    assert archive.read("r/store-1/one/data/a", 7) == b"789"
+    assert archive.size("r/store-1/one/data/a") == 10
+    for name in ("r/store-1/two/config", "r/store-2/one/config", "q/x"):
+        archive.create(name, b"x")
+    assert archive.sizes("r/store-1/") == {"r/store-1/one/data/a": 10, "r/store-1/two/config": 1}
+    assert set(archive.folders("r/")) == {"store-1", "store-2"}
+    assert set(archive.folders("r/store-1/")) == {"one", "two"}
+
+
+def test_what_is_not_in_an_archive_is_said(archive: Archive) -> None:
+    for ask in (archive.read, archive.size):
+        with pytest.raises(KeyError):
+            ask("nothing")
+
+
+def test_a_refusal_is_not_taken_for_an_object_that_is_not_there(storage: type[Storage]) -> None:
+    with pytest.raises(BucketError) as refused:
+        GcsArchive("bucket", storage.url).read("certs/x")
+    assert refused.value.status == 403

@@ -27,7 +27,7 @@ from mailinfra.node.backup.requests import Progress, Request
 from mailinfra.node.backup.restic import Restic
 from mailinfra.node.backup.run import Place
 from mailinfra.node.backup.sources import home, is_message
-from mailinfra.node.backup.verify import escaped
+from mailinfra.node.backup.verify import escaped, remove
 
 log = logging.getLogger("restore")
 
@@ -268,7 +268,7 @@ class Restore:
     @contextmanager
     def private(self, user: str) -> Iterator[Path]:
         """A folder on the mail volume that only root and Dovecot's own user come into, gone at the end."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        remove(self.scratch)
         target = self.scratch / self.request.id
         self.scratch.mkdir(mode=0o700)
         _like(self.scratch, self.where.mail)
@@ -277,7 +277,7 @@ class Restore:
         try:
             yield target
         finally:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            remove(self.scratch)
 
 
 def chunks(wanted: Sequence[Copy]) -> Iterator[Sequence[Copy]]:

@@ -76,7 +76,7 @@ def verify(
         )
     if not chosen:
         return 0
-    shutil.rmtree(target, ignore_errors=True)
+    remove(target)
     target.mkdir(mode=0o700)
     try:
         patterns = [f"--include={escaped(path)}" for path in chosen]
@@ -94,8 +94,14 @@ def verify(
             if not same:
                 raise MismatchError(f"{user_free(path)} is another message than the live one")
     finally:
-        shutil.rmtree(target, ignore_errors=True)
+        remove(target)
     return len(chosen)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with mail in it, if it is there. That it cannot be is an error: `OSError`."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def user_free(path: str) -> str:
