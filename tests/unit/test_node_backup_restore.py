@@ -14,6 +14,7 @@ from mailinfra.node.backup.restore import Dovecot, RestoreError, chunks, message
 from mailinfra.node.backup.run import Place, attempt
 from mailinfra.node.backup.serve import Restores, users
 from mailinfra.node.backup.sources import is_message
+from mailinfra.node.backup.status import stamp
 from tests.backup_helpers import USER, VAULT, Clock, MemoryVault, deliver, restic_program, route
 from tests.node_helpers import MemoryBucket, agent_node
 
@@ -70,6 +71,8 @@ class Store:
             deliver(self.place.mail, USER, 3, ".Filed"),
         ]
         os.utime(self.files[0], (1, 1))
+        self.place.state.mkdir()
+        self.place.status.write_text(json.dumps({"last_verified": stamp(self.clock())}))
         status = attempt(self.node, self.place, self.bucket, lambda *_: self.vault.access, self.clock)
         assert status is not None
         assert status.error == ""

@@ -97,8 +97,13 @@ def _assumed(node: Node, vault: Vault) -> Any:
     inner = Session()
 
     def create(service: str, **arguments: Any) -> Any:
+        # Of another session, and with keys that are not used: this request is not signed, and a search for
+        # credentials would come back here.
+        unused = {"aws_access_key_id": "unused", "aws_secret_access_key": "unused"}
         endpoint = vault.endpoints.get("sts") or None
-        return inner.create_client(service, region_name=vault.region, endpoint_url=endpoint, **arguments)
+        return Session().create_client(
+            service, region_name=vault.region, endpoint_url=endpoint, **unused, **arguments
+        )
 
     fetcher = AssumeRoleWithWebIdentityCredentialFetcher(
         client_creator=create,
