@@ -154,10 +154,10 @@ def test_only_those_who_check_passwords_read_the_accounts(roles: list[str], acco
 )
 def test_only_those_who_hold_mail_read_where_its_vault_is(roles: list[str], copies: bool) -> None:
     statements = json.loads(nodes("aws", *roles).named("g-policy").inputs["policy"])["Statement"]
-    readers = [s["Sid"] for s in statements if any("/backup/" in str(r) for r in s["Resource"])]
+    readers = [s["Sid"] for s in statements if any(r.endswith("/backup/*") for r in s["Resource"])]
     assert readers == (["Read"] if copies else [])
     found = [
-        condition for role, condition in grants(nodes("gcp", *roles)).values() if "/backup/" in condition
+        condition for role, condition in grants(nodes("gcp", *roles)).values() if '/backup/")' in condition
     ]
     assert len(found) == copies
 
@@ -211,6 +211,7 @@ def test_no_group_writes_outside_its_own_enrolment_unless_it_issues() -> None:
     issuer = arguments("gcp", "mailbox", ca_key="ca")
     assert [p for _, role, p in bucket_grants(issuer) if role in writes] == [
         ["enrol/edge/"],
+        ["backup/status/edge/", "restore/status/edge/"],
         ["enrol/", "certs/"],
     ]
 
@@ -290,3 +291,16 @@ def test_what_belongs_to_a_volume_stays_with_it_when_it_is_replaced(cloud: str) 
     of("after", args)
     assert found["before"] == ["edge-1"]
     assert found["after"][0] == "edge-1" and len(found["after"]) == 2
+
+
+@pytest.mark.parametrize("roles", [["mx"], ["mailbox"]])
+def test_no_group_writes_what_operators_ask_for_or_where_its_vault_is(roles: list[str]) -> None:
+    statements = json.loads(nodes("aws", *roles).named("g-policy").inputs["policy"])["Statement"]
+    written = [
+        resource.partition("/")[2]
+        for statement in statements
+        if "s3:PutObject" in statement["Action"]
+        for resource in statement["Resource"]
+    ]
+    own = ["backup/status/edge/*", "restore/status/edge/*"] if "mailbox" in roles else []
+    assert written == ["enrol/edge/*", *own]
