@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests use of the host: the sandbox's needs, a software HSM, OpenDKIM as an independent judge.
+# Installs what the tests use of the host: the sandbox's needs, a software HSM, restic, OpenDKIM as an independent judge.
 set -euo pipefail
-packages=(mmdebstrap systemd-container iproute2 softhsm2 opensc opendkim opendkim-tools openssl tinycdb)
+packages=(mmdebstrap systemd-container iproute2 softhsm2 opensc opendkim opendkim-tools openssl restic tinycdb)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -Wf '${db:Status-Abbrev}' "$package" 2>/dev/null | grep -q ^ii || missing+=("$package")

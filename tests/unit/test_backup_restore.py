@@ -55,7 +55,7 @@ class MemoryStore:
         """See `mailinfra.publish.Store`."""
         if self.away:
             raise PublishError("away")
-        return Stored(self.objects[path], "1") if path in self.objects else None
+        return Stored(self.objects[path], "1", 1.0) if path in self.objects else None
 
     def put(self, path: str, body: bytes, version: str | None) -> None:
         """See `mailinfra.publish.Store`."""
