@@ -35,7 +35,13 @@ def sandbox(
         yield found
 
 
-FLEET_FIRST = ("test_probe.py", "test_failover.py", "test_full_disk.py", "test_lifecycle.py")
+FLEET_FIRST = (
+    "test_probe.py",
+    "test_backup.py",
+    "test_failover.py",
+    "test_full_disk.py",
+    "test_lifecycle.py",
+)
 """The modules that share one fleet, the gentle before the rough: an AWS that loses all gives servers other addresses,
 and resolvers keep the old ones for as long as the records' TTL says, as they would anywhere."""
 
