@@ -165,11 +165,6 @@ def control_bucket(fleet: Fleet, region: str, account: str) -> str:
 # Vaults
 
 
-def vault_bucket(fleet: Fleet, region: str, account: str) -> str:
-    """The name of the bucket with the copies of a region's mail. `account` is the vault's."""
-    return bucket(fleet, region, "vault", account)
-
-
 def vault_role(fleet: Fleet, region: str, store: str) -> str:
     """The name of the IAM role by which a Google Cloud region's nodes use the vault, at AWS, of the region `store`: at
     most 64 characters. No node group's role has it: those are named after regions of AWS."""

@@ -29,18 +29,20 @@ def s3_bucket(
     parent: pulumi.Resource,
     *,
     region: str,
-    bucket: pulumi.Input[str],
+    bucket: pulumi.Input[str] | None,
     key: pulumi.Input[str],
     marks: dict[str, str],
     force_destroy: bool = False,
     locked_days: int = 0,
     expires_days: int = 0,
     protect: bool = False,
+    retain: bool = False,
     statements: Statements = lambda arn: [],
 ) -> PrivateBucket:
     """An S3 bucket. With `locked_days` nobody, root included, deletes an object younger than that (Object Lock in
     compliance mode). With `expires_days` what is older goes away by itself, and what was written over or deleted before
-    stays for another `locked_days`."""
+    stays for another `locked_days`. Without a name it gets one that no bucket had before. `retain`: it stays, with all
+    that guards it, when it leaves the stack."""
     made = aws.s3.Bucket(
         f"{name}-bucket",
         region=region,
@@ -48,7 +50,7 @@ def s3_bucket(
         force_destroy=force_destroy,
         object_lock_enabled=True if locked_days else None,
         tags=marks,
-        opts=children(parent, protect=protect),
+        opts=children(parent, protect=protect, retain=retain),
     )
     closed = aws.s3.BucketPublicAccessBlock(
         f"{name}-private",
@@ -58,14 +60,14 @@ def s3_bucket(
         block_public_policy=True,
         ignore_public_acls=True,
         restrict_public_buckets=True,
-        opts=children(parent),
+        opts=children(parent, retain=retain),
     )
     owner = aws.s3.BucketOwnershipControls(
         f"{name}-owner",
         region=region,
         bucket=made.id,
         rule={"object_ownership": "BucketOwnerEnforced"},
-        opts=children(parent),
+        opts=children(parent, retain=retain),
     )
     encrypted = aws.s3.BucketServerSideEncryptionConfiguration(
         f"{name}-encryption",
@@ -80,21 +82,21 @@ def s3_bucket(
                 "bucket_key_enabled": True,
             }
         ],
-        opts=children(parent),
+        opts=children(parent, retain=retain),
     )
     versioned = aws.s3.BucketVersioning(
         f"{name}-versions",
         region=region,
         bucket=made.id,
         versioning_configuration={"status": "Enabled"},
-        opts=children(parent),
+        opts=children(parent, retain=retain),
     )
     tls_only = aws.s3.BucketPolicy(
         f"{name}-tls",
         region=region,
         bucket=made.id,
         policy=made.arn.apply(lambda arn: bucket_policy(arn, statements(arn))),
-        opts=children(parent, depends_on=[closed]),
+        opts=children(parent, depends_on=[closed], retain=retain),
     )
     guards: list[pulumi.Resource] = [closed, owner, encrypted, versioned, tls_only]
     if locked_days:
@@ -104,7 +106,7 @@ def s3_bucket(
                 region=region,
                 bucket=made.id,
                 rule={"default_retention": {"mode": "COMPLIANCE", "days": locked_days}},
-                opts=children(parent, depends_on=[versioned]),
+                opts=children(parent, depends_on=[versioned], retain=retain),
             )
         )
     if expires_days:
@@ -130,7 +132,7 @@ def s3_bucket(
                         "expiration": {"expired_object_delete_marker": True},
                     },
                 ],
-                opts=children(parent, depends_on=[versioned]),
+                opts=children(parent, depends_on=[versioned], retain=retain),
             )
         )
     return PrivateBucket(made.id, made.arn, guards)
@@ -141,17 +143,18 @@ def gcs_bucket(
     parent: pulumi.Resource,
     *,
     region: str,
-    bucket: pulumi.Input[str],
+    bucket: pulumi.Input[str] | None,
     key: pulumi.Input[str],
     marks: dict[str, str],
     force_destroy: bool = False,
     locked_days: int = 0,
     expires_days: int = 0,
     protect: bool = False,
+    retain: bool = False,
 ) -> PrivateBucket:
     """A Cloud Storage bucket. With `locked_days` nobody deletes an object younger than that (a locked retention
-    policy, which also excludes versioning; objects are then written once). With `expires_days` what is older goes away
-    by itself."""
+    policy, which also excludes versioning; objects are then written once). `expires_days`, `retain` and a bucket without
+    a name as in `s3_bucket`."""
     made = gcp.storage.Bucket(
         f"{name}-bucket",
         name=bucket,
@@ -168,7 +171,7 @@ def gcs_bucket(
         encryption={"default_kms_key_name": key},
         force_destroy=force_destroy,
         labels=marks,
-        opts=children(parent, protect=protect),
+        opts=children(parent, protect=protect, retain=retain),
     )
     return PrivateBucket(made.name, made.name, [])
 

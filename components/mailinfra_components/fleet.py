@@ -472,7 +472,6 @@ class MailFleet(pulumi.ComponentResource):
             "region": place.region,
             "zone": copies.zone,
             "account": account,
-            "bucket": account.apply(lambda known: names.vault_bucket(fleet, copies.region, known)),
             "store_cloud": fleet.region(copies.region).cloud.value,
             "store_region": copies.region,
             "control_bucket": control_buckets[copies.region],

@@ -67,14 +67,17 @@ def children(
     ignore_changes: Sequence[str] = (),
     delete_before_replace: bool | None = None,
     protect: bool = False,
+    retain: bool = False,
 ) -> pulumi.ResourceOptions:
-    """Options of a component's child. Provider and `protect` are inherited from the parent; `protect` here adds."""
+    """Options of a component's child. Provider and `protect` are inherited from the parent; `protect` here adds. What is
+    to `retain` stays in its cloud when it leaves the stack."""
     return pulumi.ResourceOptions(
         parent=parent,
         depends_on=list(depends_on),
         ignore_changes=list(ignore_changes),
         delete_before_replace=delete_before_replace,
         protect=protect or None,
+        retain_on_delete=retain or None,
     )
 
 

@@ -58,8 +58,6 @@ class BackupVaultArgs(TypedDict):
     """The residency zone of the mail, as tag or label."""
     account: pulumi.Input[str]
     """The vault's AWS account id or Google Cloud project."""
-    bucket: pulumi.Input[str]
-    """The bucket's name, unique in the whole cloud."""
     store_cloud: str
     """The cloud of the region whose mail is kept here."""
     store_region: str
@@ -107,6 +105,9 @@ class BackupVault(pulumi.ComponentResource):
     store's. The store's groups add and read below `<store region>/`, the replica's groups read; none may delete, change
     or shorten a lock. Nodes of the other cloud prove who they are with what their own cloud signs for them: there is no
     key to store. What is older than the retention and one generation goes away by itself, so nobody ever prunes.
+
+    A vault that leaves the stack (its region was taken out, the stack was destroyed) stays in its cloud, with its keys
+    and locks: nobody could delete it, and what is in it may be needed yet. A region that comes back gets a new one.
     """
 
     bucket: pulumi.Output[str]
@@ -143,8 +144,13 @@ class BackupVault(pulumi.ComponentResource):
         return f"{self._args['store_region']}/"
 
     @property
+    def _locked_days(self) -> int:
+        # The last snapshot of a generation needs what the first one wrote.
+        return self._args["retention_days"] + GENERATION_DAYS
+
+    @property
     def _expires_days(self) -> int:
-        return self._args["retention_days"] + GENERATION_DAYS + 1
+        return self._locked_days + 1
 
     def _users(self, cloud: str, writes: bool) -> list[VaultUser]:
         return [
@@ -213,12 +219,13 @@ class BackupVault(pulumi.ComponentResource):
             name,
             self,
             region=region,
-            bucket=args["bucket"],
+            bucket=None,
             key=rest.arn,
             marks=self._marks,
-            locked_days=args["retention_days"],
+            locked_days=self._locked_days,
             expires_days=self._expires_days,
             protect=self._guarded,
+            retain=True,
         )
         self.bucket, self.key = kept.name, wraps.arn
         self._aws_alarm(name, kept, rest, account)
@@ -244,10 +251,10 @@ class BackupVault(pulumi.ComponentResource):
                 )
                 role = made.arn if writes else role
                 if not writes:
-                    self._reading = {"role": made.arn, "audience": args["bucket"]}
+                    self._reading = {"role": made.arn, "audience": self.bucket}
         if args["store_cloud"] == Cloud.AWS or role is None:
             return {}, grants
-        return {"role": role, "audience": args["bucket"]}, grants
+        return {"role": role, "audience": self.bucket}, grants
 
     def _aws_key(self, name: str, purpose: str, policy: pulumi.Input[str]) -> aws.kms.Key:
         args = self._args
@@ -260,7 +267,7 @@ class BackupVault(pulumi.ComponentResource):
             deletion_window_in_days=args["deletion_window_days"],
             policy=policy,
             tags=self._marks,
-            opts=children(self, protect=self._guarded),
+            opts=children(self, protect=self._guarded, retain=True),
         )
 
     def _aws_policy(
@@ -276,7 +283,7 @@ class BackupVault(pulumi.ComponentResource):
         return aws.iam.Role(
             f"{name}-{key}",
             name=self._args.get("roles", {}).get(key),
-            assume_role_policy=pulumi.Output.all(ids, self._args["bucket"]).apply(
+            assume_role_policy=pulumi.Output.all(ids, self.bucket).apply(
                 lambda known: google_trust(known[0], known[1])
             ),
             description=f"{name}: nodes at Google Cloud that use the vault ({key})",
@@ -343,7 +350,7 @@ class BackupVault(pulumi.ComponentResource):
         if "channel" not in args:
             raise ConfigError([Problem("channel", "nothing", "a notification channel, for a vault at gcp")])
         # No names of our own: see MailKeys.
-        ring = gcp.kms.KeyRing(f"{name}-ring", location=args["region"], opts=children(self))
+        ring = gcp.kms.KeyRing(f"{name}-ring", location=args["region"], opts=children(self, retain=True))
         rest = self._gcp_key(f"{name}-rest", ring)
         wraps = self._gcp_key(f"{name}-passwords", ring)
         agent = gcp.kms.CryptoKeyIAMMember(
@@ -353,18 +360,19 @@ class BackupVault(pulumi.ComponentResource):
             member=gcp.storage.get_project_service_account_output(
                 opts=pulumi.InvokeOutputOptions(parent=self)
             ).email_address.apply(lambda email: f"serviceAccount:{email}"),
-            opts=children(self),
+            opts=children(self, retain=True),
         )
         kept = gcs_bucket(
             name,
             self,
             region=args["region"],
-            bucket=args["bucket"],
+            bucket=None,
             key=after(rest.id, [agent]),
             marks=self._marks,
-            locked_days=args["retention_days"],
+            locked_days=self._locked_days,
             expires_days=self._expires_days,
             protect=self._guarded,
+            retain=True,
         )
         self.bucket, self.key = kept.name, wraps.id
         self._gcp_alarm(name, args["channel"])
@@ -394,7 +402,7 @@ class BackupVault(pulumi.ComponentResource):
             destroy_scheduled_duration=f"{args['deletion_window_days'] * DAY}s",
             version_template={"algorithm": "GOOGLE_SYMMETRIC_ENCRYPTION", "protection_level": "HSM"},
             labels=self._marks,
-            opts=children(self, protect=self._guarded),
+            opts=children(self, protect=self._guarded, retain=True),
         )
 
     def _gcp_grants(self, name: str, user: VaultUser, wraps: gcp.kms.CryptoKey) -> list[pulumi.Resource]:

@@ -13,7 +13,6 @@ from tests.declared import Declared, Program, declare
 
 ARGS: dict[str, Any] = {
     "zone": "eu",
-    "bucket": "vault-1",
     "control_bucket": "control-1",
     "rpo_minutes": 15,
     "retention_days": 35,
@@ -84,16 +83,20 @@ def statements(policy: Declared) -> dict[str, dict[str, Any]]:
     return {s["Sid"]: s for s in json.loads(policy.inputs["policy"])["Statement"]}
 
 
+LOCKED = 35 + GENERATION_DAYS
+"""Days: the last snapshot of a generation needs what the first one wrote."""
+
+
 def test_nobody_deletes_before_its_time_and_everything_goes_afterwards() -> None:
     lock = at_aws().named("vault-lock").inputs["rule"]
-    assert lock == {"defaultRetention": {"mode": "COMPLIANCE", "days": 35}}
+    assert lock == {"defaultRetention": {"mode": "COMPLIANCE", "days": LOCKED}}
     assert at_aws().named("vault-bucket").inputs["objectLockEnabled"] is True
     objects, markers = at_aws().named("vault-ends").inputs["rules"]
     assert objects["expiration"] == {"days": 35 + GENERATION_DAYS + 1}
-    assert objects["noncurrentVersionExpiration"] == {"noncurrentDays": 35}
+    assert objects["noncurrentVersionExpiration"] == {"noncurrentDays": LOCKED}
     assert markers["expiration"] == {"expiredObjectDeleteMarker": True}
     bucket = at_gcp().named("vault-bucket").inputs
-    assert bucket["retentionPolicy"] == {"retentionPeriod": str(35 * 86400), "isLocked": True}
+    assert bucket["retentionPolicy"] == {"retentionPeriod": str(LOCKED * 86400), "isLocked": True}
     assert bucket["lifecycleRules"] == [{"action": {"type": "Delete"}, "condition": {"age": 66}}]
 
 
@@ -133,7 +136,7 @@ def test_nodes_at_aws_are_known_at_google_by_their_role() -> None:
     pool = POOL["pool"]
     member = f"principalSet://iam.googleapis.com/{pool}/attribute.aws_role/store-role"
     assert role_member(pool, "store-role") == member
-    below = 'resource.name.startsWith("projects/_/buckets/vault-1/objects/eu-central-1/")'
+    below = 'resource.name.startsWith("projects/_/buckets/vault-bucket/objects/eu-central-1/")'
     assert granted(at_gcp(), member) == {
         ("objectCreator", below),
         ("objectViewer", below),
@@ -145,7 +148,7 @@ def test_nodes_at_aws_are_known_at_google_by_their_role() -> None:
 
 def test_the_replica_reads_and_decrypts_only() -> None:
     member = "serviceAccount:replica@example-mail.iam.gserviceaccount.com"
-    below = 'resource.name.startsWith("projects/_/buckets/vault-1/objects/eu-central-1/")'
+    below = 'resource.name.startsWith("projects/_/buckets/vault-bucket/objects/eu-central-1/")'
     assert granted(at_gcp(), member) == {
         ("objectViewer", below),
         ("legacyBucketReader", ""),
@@ -167,11 +170,11 @@ def test_nodes_at_google_get_a_role_that_trusts_their_account_alone() -> None:
     assert trust["Condition"] == {
         "StringEquals": {
             "accounts.google.com:aud": ["id-of-store"],
-            "accounts.google.com:oaud": "vault-1",
+            "accounts.google.com:oaud": "vault-bucket-id",
             "accounts.google.com:sub": ["id-of-store"],
         }
     }
-    assert told(at_aws())["access"] == {"role": "arn:aws:test:::vault-writes", "audience": "vault-1"}
+    assert told(at_aws())["access"] == {"role": "arn:aws:test:::vault-writes", "audience": "vault-bucket-id"}
     assert [role.name for role in at_aws().of("aws:iam/role:Role")] == ["vault-writes"]
 
 
@@ -232,7 +235,7 @@ def test_the_store_is_told_in_its_own_control_bucket() -> None:
     assert told(at_gcp()) == {
         "cloud": "gcp",
         "region": "europe-west3",
-        "bucket": "vault-1",
+        "bucket": "vault-bucket",
         "key": "vault-passwords-id",
         "access": {"audience": "//iam/audience"},
         "endpoints": {"storage": "", "kms": "", "sts": "https://sts.googleapis.test"},
@@ -263,7 +266,7 @@ def test_silence_reaches_the_operators() -> None:
     (condition,) = at_gcp().named("vault-silent").inputs["conditions"]
     absent = condition["conditionAbsent"]
     assert absent["duration"] == f"{45 * 60}s"
-    assert 'bucket_name = "vault-1"' in absent["filter"] and "WriteObject" in absent["filter"]
+    assert 'bucket_name = "vault-bucket"' in absent["filter"] and "WriteObject" in absent["filter"]
     assert at_gcp().named("vault-silent").inputs["notificationChannels"] == ["channel-1"]
 
 

@@ -76,9 +76,6 @@ def test_short_names_are_left_alone() -> None:
 def test_names_of_vaults_fit(name: str, region: str, store: str) -> None:
     one = _named(name)
     assert re.fullmatch(r"(?!gcp-)[a-z0-9-]{4,32}", names.identity_pool(one))
-    bucket = names.vault_bucket(one, store, "example-mail")
-    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", bucket)
-    assert bucket != names.control_bucket(one, store, "example-mail")
     assert len(names.vault_role(one, region, store)) <= 64
 
 
