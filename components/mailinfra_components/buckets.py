@@ -153,8 +153,8 @@ def gcs_bucket(
     retain: bool = False,
 ) -> PrivateBucket:
     """A Cloud Storage bucket. With `locked_days` nobody deletes an object younger than that (a locked retention
-    policy, which also excludes versioning; objects are then written once). `expires_days`, `retain` and a bucket without
-    a name as in `s3_bucket`."""
+    policy, which also excludes versioning; objects are then written once). `expires_days`, `retain` and no name as in
+    `s3_bucket`."""
     made = gcp.storage.Bucket(
         f"{name}-bucket",
         name=bucket,

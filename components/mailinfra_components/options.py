@@ -69,8 +69,8 @@ def children(
     protect: bool = False,
     retain: bool = False,
 ) -> pulumi.ResourceOptions:
-    """Options of a component's child. Provider and `protect` are inherited from the parent; `protect` here adds. What is
-    to `retain` stays in its cloud when it leaves the stack."""
+    """Options of a component's child. Provider and `protect` are inherited from the parent; `protect` here adds. What
+    is to `retain` stays in its cloud when it leaves the stack."""
     return pulumi.ResourceOptions(
         parent=parent,
         depends_on=list(depends_on),
