@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from mailinfra import names
-from mailinfra.fleet import Fleet, Region, Role
+from mailinfra.fleet import Fleet, NodeGroup, Region, Role
 
 MAX_KEY = 64
 """Octets that BLAKE2b takes as a key."""
@@ -37,12 +37,16 @@ class Homes:
         return self.default if best is None else best[1]
 
 
+def mailbox_groups(region: Region) -> tuple[NodeGroup, ...]:
+    """The groups of a region that hold mail."""
+    return tuple(group for group in region.groups if Role.MAILBOX in group.roles and group.count)
+
+
 def mailbox_hosts(fleet: Fleet, region: Region) -> tuple[str, ...]:
     """The host names of a region's mailbox nodes."""
     return tuple(
         names.node_fqdn(fleet, region.region, group.name, number)
-        for group in region.groups
-        if Role.MAILBOX in group.roles
+        for group in mailbox_groups(region)
         for number in range(1, group.count + 1)
     )
 

@@ -6,9 +6,10 @@ import pulumi
 import pulumi_aws as aws
 
 from mailinfra import names
-from mailinfra.backup.plan import StoreCopies, mailbox_groups
+from mailinfra.backup.plan import StoreCopies
 from mailinfra.fleet import Cloud, Fleet, Role
 from mailinfra.node.bootstrap import render
+from mailinfra.placement import mailbox_groups
 from mailinfra.places import Place
 from mailinfra.plan import GroupPlan, NodePlan, RegionPlan, dkim_keys, node_spec, plan
 from mailinfra.trust import anchors

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mailinfra import names
-from mailinfra.backup.plan import copies, follower
+from mailinfra.backup.plan import copies, followers
 from mailinfra.fleet import Fleet
 from mailinfra.node.backup.requests import (
     MESSAGE_ID,
@@ -109,7 +109,7 @@ def at_time(text: str, now: datetime) -> datetime:
 
 def users_of(fleet: Fleet, routes: bytes) -> list[User]:
     """The users in a published directory. `RestoreError` when it is none of ours."""
-    stores = {store.region: store for store in copies(fleet)}
+    replicas = followers(fleet)
     found = []
     try:
         for line in routes.splitlines():
@@ -117,8 +117,7 @@ def users_of(fleet: Fleet, routes: bytes) -> list[User]:
             if known["kind"] != "user" or known["user"] != known["address"]:
                 continue
             host = known["mailbox_host"]
-            store = stores.get(region_of(host))
-            follows = known.get("replica") or (follower(fleet, store, host) if store else "")
+            follows = known.get("replica") or replicas.get(host, "")
             found.append(User(known["address"], host, follows))
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise RestoreError(
