@@ -397,7 +397,9 @@ class Backup(Model):
     """Hours between two restores of a sample from each repository, compared with what is there."""
     vaults: dict[RegionName, Vault] = Field(default_factory=dict)
     """Where the repositories of a region's mail lie, by region. A region that is not listed gets the nearest place of
-    the other cloud in its zone, one of the fleet's own regions if there is any."""
+    the other cloud in its zone, one of the fleet's own regions if there is any. So a region that joins or leaves may
+    move the vault of another one, unless that is listed here: new mail then goes into a new vault, and the old one
+    stays as it is. With `protect`, Pulumi refuses such a move."""
 
 
 class DkimKey(Model):
@@ -493,6 +495,13 @@ class GcpAccount(Model):
         Words("a project id (6 to 30 lower-case letters, digits and hyphens, a letter first), or empty"),
     ] = ""
     """The project's id; needed when a region is on GCP."""
+    identity_pool: Annotated[
+        str,
+        Field(pattern=r"^(?:mail-[a-z0-9-]{1,27})?$"),
+        Words("`mail-` and 1 to 27 lower-case letters, digits and hyphens, or empty"),
+    ] = ""
+    """The id of the workload identity pool by which nodes at AWS come to their vaults; empty: `mail-` and the fleet's
+    name. Google keeps the id of a deleted pool for 30 days: a fleet that comes back before that takes another one."""
     endpoints: Endpoints = Endpoints()
     """Other API endpoints."""
 

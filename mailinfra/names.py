@@ -173,4 +173,4 @@ def vault_role(fleet: Fleet, region: str, store: str) -> str:
 
 def identity_pool(fleet: Fleet) -> str:
     """The id of the fleet's workload identity pool: 4 to 32 characters, and not Google's own prefix `gcp-`."""
-    return f"mail-{fleet.name}"
+    return fleet.clouds.gcp.identity_pool or f"mail-{fleet.name}"

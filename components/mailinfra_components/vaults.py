@@ -485,7 +485,8 @@ class AwsFederationArgs(TypedDict):
     project: pulumi.Input[str]
     """The Google Cloud project, which must be the provider's."""
     pool: str
-    """The pool's id: 4 to 32 lower-case letters, digits and hyphens. Google keeps a deleted pool's id for 30 days."""
+    """The pool's id: 4 to 32 lower-case letters, digits and hyphens. Google keeps a deleted pool's id for 30 days,
+    and a pool that is made again before that needs another one."""
     account: pulumi.Input[str]
     """The AWS account's id."""
     roles: list[str]

@@ -150,7 +150,8 @@ def weights(sandbox: RecordedSandbox) -> set[int]:
 
 
 def nothing_is_left(sandbox: RecordedSandbox) -> None:
-    """Every cloud is as empty as the real one would be: keys wait for their deletion, Google's stay for ever."""
+    """Every cloud is as empty as the real one would be: keys wait for their deletion, Google's stay for ever. Vaults
+    stay with their keys, and Google keeps the ids of pools."""
     assert [zone for zone in sandbox.control.call("dns.status")["zones"] if "life.test" in zone["zone"]] == []
     for region in ("eu-central-1", "eu-west-1", "us-east-1"):
         ec2, kms = sandbox.aws("ec2", region), sandbox.aws("kms", region)
@@ -165,7 +166,7 @@ def nothing_is_left(sandbox: RecordedSandbox) -> None:
         assert ec2.describe_addresses()["Addresses"] == []
         assert ec2.describe_volumes()["Volumes"] == []
         keys = [kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"] for key in kms.list_keys()["Keys"]]
-        ours = [key for key in keys if key["KeyManager"] == "CUSTOMER"]
+        ours = [k for k in keys if k["KeyManager"] == "CUSTOMER" and "-vault-" not in k["Description"]]
         assert {key["KeyState"] for key in ours} <= {"PendingDeletion"}
     s3, iam = sandbox.aws("s3", "us-east-1"), sandbox.aws("iam", "us-east-1")
     route53 = sandbox.aws("route53", "us-east-1")
@@ -175,8 +176,11 @@ def nothing_is_left(sandbox: RecordedSandbox) -> None:
     assert route53.list_health_checks()["HealthChecks"] == []
     left = {(found, name) for found, name in sandbox.gcp_documents() if "life" in name}
     # A key's policy stays with the key; the versions, which are what encrypts and signs, are destroyed.
-    kept = {"keyRing", "cryptoKey", "cryptoKeyVersion"}
-    assert {(found, name) for found, name in left if found not in kept and "/keyRings/" not in name} == set()
+    kept = {"keyRing", "cryptoKey", "cryptoKeyVersion", "deletedWorkloadIdentity"}
+    left = {(found, name) for found, name in left if found not in kept and "/keyRings/" not in name}
+    vaults = {(found, name) for found, name in left if "life-eu-central-1-vault-bucket-" in name}
+    assert ("bucket", False) in {(found, "/" in name) for found, name in vaults}
+    assert left == vaults
 
 
 def test_a_mistake_in_the_config_is_told_by_its_places(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mailinfra import names
 from mailinfra.fleet import Fleet
 from mailinfra.places import PLACES
-from tests.fleets import config, fleet
+from tests.fleets import config, fleet, refused
 
 LABELS = st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?\Z")
 GROUPS = st.from_regex(r"\A[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?\Z")
@@ -77,6 +77,16 @@ def test_names_of_vaults_fit(name: str, region: str, store: str) -> None:
     one = _named(name)
     assert re.fullmatch(r"(?!gcp-)[a-z0-9-]{4,32}", names.identity_pool(one))
     assert len(names.vault_role(one, region, store)) <= 64
+
+
+def test_a_fleet_that_comes_back_may_take_another_pool() -> None:
+    one = fleet("sandbox", clouds={"gcp": {"project": "sandbox-mail", "identity_pool": "mail-sandbox-2"}})
+    assert (names.identity_pool(fleet("sandbox")), names.identity_pool(one)) == (
+        "mail-sandbox",
+        "mail-sandbox-2",
+    )
+    (problem,) = refused("sandbox", clouds={"gcp": {"project": "sandbox-mail", "identity_pool": "gcp-mine"}})
+    assert problem.path == "clouds.gcp.identity_pool"
 
 
 def test_each_use_of_a_vault_has_a_role_of_its_own() -> None:

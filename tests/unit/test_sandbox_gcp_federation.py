@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from mailinfra.sandbox.gcp import federation
 from mailinfra.sandbox.gcp.api import GoogleApis
 from mailinfra.sandbox.gcp.http import ApiError, Request, Response
 from mailinfra_components.vaults import only_roles, role_member
@@ -240,6 +241,25 @@ def test_a_pool_outlives_its_providers(apis: GoogleApis) -> None:
         operator(apis)("DELETE", path(POOL))
     with pytest.raises(ApiError, match="was not found"):
         operator(apis)("POST", path(PROVIDER.replace("mail-test", "nowhere")), INPUTS)
+
+
+def test_the_id_of_a_deleted_pool_is_kept_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apis = GoogleApis(tmp_path)
+    for name, inputs in ((POOL, {"workloadIdentityPoolId": "mail-test"}), (PROVIDER, INPUTS)):
+        operator(apis)("POST", path(name), inputs)
+    for name in (PROVIDER, POOL):
+        operator(apis)("DELETE", path(name))
+    with pytest.raises(ApiError, match="already exists") as refused:
+        operator(apis)("POST", path(POOL), {"workloadIdentityPoolId": "mail-test"})
+    assert refused.value.code == 409
+    other = POOL.replace("mail-test", "mail-again")
+    operator(apis)("POST", path(other), {"workloadIdentityPoolId": "mail-again"})
+    later = federation.now() + federation.KEPT
+    monkeypatch.setattr(federation, "now", lambda: later)
+    operator(apis)("POST", path(POOL), {"workloadIdentityPoolId": "mail-test"})
+    apis.close()
 
 
 def test_the_keys_that_identities_are_checked_by_are_open_to_all(apis: GoogleApis) -> None:

@@ -2,8 +2,8 @@
 
 A workload identity pool's provider of kind AWS says which account is believed, under which condition, and what of the
 caller becomes attributes. The token exchange of Google's STS takes a signed `GetCallerIdentity` for proof: it has AWS
-answer it. What a pool or provider does beside that (other kinds of providers, disabling) is refused. A pool that is
-deleted is gone at once; the real one keeps its id for 30 days.
+answer it. What a pool or provider does beside that (other kinds of providers, disabling, undeleting) is refused. The id
+of one that was deleted cannot be used again for 30 days.
 
 https://cloud.google.com/iam/docs/workload-identity-federation-with-other-clouds
 https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token
@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -21,7 +22,7 @@ import cel
 from mailinfra.sandbox.gcp.http import ApiError, Request, Response
 from mailinfra.sandbox.gcp.identity import Identity, extract, project_number
 from mailinfra.sandbox.gcp.resources import Kind
-from mailinfra.sandbox.gcp.store import Document, Store
+from mailinfra.sandbox.gcp.store import Document, Store, from_timestamp, now, timestamp
 
 POOL: Final = "workloadIdentityPool"
 PROVIDER: Final = "workloadIdentityPoolProvider"
@@ -30,6 +31,9 @@ ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S
 AWS_REQUEST: Final = "urn:ietf:params:aws:token-type:aws4_request"
 SUBJECT_BYTES: Final = 127
 """The longest `google.subject`."""
+KEPT: Final = timedelta(days=30)
+"""How long the id of a deleted pool or provider is kept from reuse."""
+_DELETED: Final = "deletedWorkloadIdentity"
 _ID = re.compile(r"(?!gcp-)[a-z0-9-]{4,32}")
 _STS = re.compile(r"sts(?:\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d))?\.(?:amazonaws\.com|aws\.test)")
 _TARGET = "x-goog-cloud-target-resource"
@@ -57,13 +61,32 @@ class Proof:
     headers: Mapping[str, str]
 
 
-class Pool(Kind):
-    """A workload identity pool."""
+class _Kept(Kind):
+    """What is not gone at once: its id is kept for a while after its deletion."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    def free(self, name: str, before: Document | None) -> None:
+        """Raises ApiError where a new one would have the id of one that was deleted."""
+        kept = self._store.get(_DELETED, name) if before is None else None
+        if kept and now() < from_timestamp(kept["expireTime"]):
+            raise ApiError(
+                409,
+                f"Requested entity already exists: {name} was deleted, and keeps its id until "
+                f"{kept['expireTime']}; undelete it, or take another id",
+                reason="alreadyExists",
+            )
+
+    def remove(self, name: str, document: Document) -> None:
+        self._store.put(_DELETED, name, {"expireTime": timestamp(now() + KEPT)})
+
+
+class Pool(_Kept):
+    """A workload identity pool."""
+
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
+        self.free(name, before)
         _supported(name, inputs, inputs.get("workloadIdentityPoolId"))
         return {"name": _numbered(name), "state": "ACTIVE", "project": name.split("/")[1]}
 
@@ -71,13 +94,11 @@ class Pool(Kind):
         return next((provider for provider, _ in self._store.list(PROVIDER, f"{name}/")), None)
 
 
-class Provider(Kind):
+class Provider(_Kept):
     """A provider of a pool: whom the pool believes."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
     def plan(self, name: str, inputs: Document, before: Document | None) -> Document:
+        self.free(name, before)
         _supported(name, inputs, inputs.get("workloadIdentityPoolProviderId"))
         pool = name.partition("/providers/")[0]
         if self._store.get(POOL, pool) is None:

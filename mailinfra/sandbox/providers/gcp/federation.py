@@ -1,7 +1,4 @@
-"""Workload identity pools and their providers, which the daemon keeps.
-
-The real ones keep their ids for 30 days after their deletion; the sandbox's are free at once.
-"""
+"""Workload identity pools and their providers, which the daemon keeps."""
 
 from mailinfra.sandbox.providers.base import Adapter, Call
 from mailinfra.sandbox.providers.checks import Failure
