@@ -124,6 +124,8 @@ def vaults(recorded_sandbox: RecordedSandbox, tmp_path_factory: pytest.TempPathF
     stack = recorded_sandbox.fleet(tmp_path_factory.mktemp("vaults"), "vaults", FLEET)
     stack.up(lambda _event: None)
     yield Vaults(recorded_sandbox, stack)
+    # The clouds are the session's, and other modules' fleets have the same addresses.
+    stack.destroy(lambda _event: None)
 
 
 def credentials(answer: Answer) -> dict[str, str]:
@@ -383,4 +385,3 @@ def test_a_fleet_that_goes_leaves_its_vaults_and_comes_back_to_new_ones(vaults: 
     token = vaults.federated("vaults-eu-central-1-store").json()["access_token"]
     bucket = vaults.described("eu-central-1")["bucket"]
     assert put(vaults, token, bucket, "eu-central-1/store-1/data/1") == 200
-    vaults.stack.destroy(lambda _event: None)
