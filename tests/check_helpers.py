@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from mailinfra_policy.sources import program
+from mailinfra_policy.sources import process, program
 from mailinfra_policy.sources.loaded import Loaded
 
 STACK = {"aws:region": "eu-central-1", "gcp:project": "example-mail", "gcp:region": "europe-west3"}
@@ -37,7 +37,13 @@ def write_program(
 
 def run_program(folder: Path, source: str, **more: Any) -> Loaded:
     """What a program declares."""
-    return program.load(write_program(folder, source, **more), "dev")
+    return load_program(write_program(folder, source, **more), "dev")
+
+
+def load_program(folder: Path, stack: str) -> Loaded:
+    """What the program in a folder declares for a stack."""
+    with process.started(folder) as running:
+        return program.load(folder, stack, running)
 
 
 def line_of(folder: Path, text: str) -> int:

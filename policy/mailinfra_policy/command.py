@@ -1,7 +1,8 @@
 """`mailinfra check`: the pack's rules on a program or a file, with no engine, no credentials and no network."""
 
+import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from mailinfra_policy.formats import FORMATS, html
 from mailinfra_policy.formats.outcome import NOT_JUDGED, Outcome, safe
 from mailinfra_policy.judge import Judge
 from mailinfra_policy.rules import all_rules, ids
-from mailinfra_policy.sources import file
+from mailinfra_policy.sources import file, process
 from mailinfra_policy.sources.loaded import Loaded, SourceError
 from mailinfra_policy.sources.yaml import read
 
@@ -55,33 +56,41 @@ def judged(request: Request, today: date) -> Outcome:
             [Problem("--file", str(request.file), "either --file or --program")], "the command line"
         )
     folder = request.program or request.project
-    stack = request.stack
-    if request.file is None and not stack:
+    if request.file is not None:
+        path = request.file
+        return _judged(
+            request, today, folder, request.stack, lambda: file.load(path), f"file {path}", str(path)
+        )
+    with process.started(folder) as running:
         from mailinfra_policy.sources import program
 
-        stack = program.default_stack(folder)
+        stack = request.stack or program.default_stack(folder)
+        home, here = folder / PROJECT_FILE, Path.cwd()
+        name = str(home.relative_to(here)) if home.is_relative_to(here) else str(home)
+        load = functools.partial(program.load, folder, stack, running)
+        return _judged(request, today, folder, stack, load, f"stack {stack}", name)
+
+
+def _judged(
+    request: Request,
+    today: date,
+    folder: Path,
+    stack: str,
+    load: Callable[[], Loaded],
+    source: str,
+    home: str,
+) -> Outcome:
     path, document = _settings(request, folder, stack)
     own = _stack_config(folder, stack) if stack and (folder / PROJECT_FILE).exists() else {}
     # Before anything is run or read: a wrong config judges nothing.
     settings = _config(path, document, own)
-    loaded, source, home = _load(request, folder, stack)
+    loaded = load()
     if not own and loaded.config:
         settings = _config(path, document, loaded.config)
     verdict = Judge(all_rules(), settings, today).verdict(
         loaded.stack, [(gap.place, gap.reason) for gap in loaded.gaps]
     )
     return Outcome(verdict, loaded.gaps, source, home, today)
-
-
-def _load(request: Request, folder: Path, stack: str) -> tuple[Loaded, str, str]:
-    if request.file is not None:
-        return file.load(request.file), f"file {request.file}", str(request.file)
-    from mailinfra_policy.sources import program
-
-    home = folder / PROJECT_FILE
-    here = Path.cwd()
-    name = str(home.relative_to(here)) if home.is_relative_to(here) else str(home)
-    return program.load(folder, stack), f"stack {stack}", name
 
 
 def _settings(request: Request, folder: Path, stack: str) -> tuple[Path | None, Any]:

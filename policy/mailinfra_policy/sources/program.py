@@ -1,10 +1,5 @@
 """Runs a Pulumi program with no engine, no credentials and no network, and takes down what it declares."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +11,9 @@ from mailinfra_policy.sources import runner
 from mailinfra_policy.sources.clouds import Clouds
 from mailinfra_policy.sources.loaded import Gap, Loaded, SourceError
 from mailinfra_policy.sources.monitor import Monitor, Program, served, setting
+from mailinfra_policy.sources.process import Process
 
-TIMEOUT = 600.0
-"""Seconds that a program may run."""
 _PARALLEL = 32
-_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_SECURITY_TOKEN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "CLOUDFLARE_API_KEY",
-    "CLOUDFLARE_API_TOKEN",
-    "CLOUDFLARE_API_USER_SERVICE_KEY",
-    "GOOGLE_APPLICATION_CREDENTIALS",
-    "GOOGLE_CREDENTIALS",
-    "GOOGLE_CLOUD_KEYFILE_JSON",
-    "GOOGLE_OAUTH_ACCESS_TOKEN",
-    "GCLOUD_KEYFILE_JSON",
-    "PULUMI_ACCESS_TOKEN",
-    "PULUMI_CONFIG_PASSPHRASE",
-    "PULUMI_CONFIG_PASSPHRASE_FILE",
-)
 
 
 @dataclass(frozen=True)
@@ -49,8 +25,9 @@ class StackConfig:
     environments: tuple[str, ...]
 
 
-def load(folder: Path, stack: str) -> Loaded:
-    """What the program in a folder declares for a stack. Raises SourceError and ConfigError."""
+def load(folder: Path, stack: str, process: Process) -> Loaded:
+    """What the program in a folder declares for a stack, run by a process of its own. Raises SourceError and
+    ConfigError."""
     project = Project(folder)
     document = project.document()
     config = stack_config(project, document, stack)
@@ -61,10 +38,9 @@ def load(folder: Path, stack: str) -> Loaded:
             [Problem(f"{folder / PROJECT_FILE}: main", str(document.get("main")), "a file or folder")]
         )
     own = main if main.is_dir() else main.parent
-    interpreter, foreign = _interpreter(folder, document)
-    monitor = Monitor(Program(name, stack, own, config.values, foreign), Clouds())
+    monitor = Monitor(Program(name, stack, own, config.values, process.foreign), Clouds())
     with served(monitor) as address:
-        answer, said = _run(interpreter, own, _job(address, name, stack, folder, main, config))
+        answer, said = process.run(own, _job(address, name, stack, folder, main, config))
     if answer is None:
         raise SourceError(f"the program ended without a word; the last that it said:\n{said}".rstrip())
     if error := answer.get("error"):
@@ -150,26 +126,6 @@ def _plain_config(project: Project, stack: str) -> Mapping[str, Any]:
         return {}
 
 
-def _interpreter(folder: Path, document: Mapping[str, Any]) -> tuple[str, tuple[Path, ...]]:
-    """The program's Python, and the folder of its environment. Ours, where it has none of its own."""
-    runtime = document.get("runtime")
-    name, options = (
-        (runtime.get("name"), _mapping(runtime.get("options")))
-        if isinstance(runtime, dict)
-        else (runtime, {})
-    )
-    if name != "python":
-        raise SourceError(
-            f"{folder / PROJECT_FILE}: runtime: found {name}; allowed: python (check the preview with --file)"
-        )
-    environment = options.get("virtualenv") or (".venv" if options.get("toolchain") == "uv" else None)
-    if environment is None:
-        return sys.executable, ()
-    where = Path(os.path.abspath(folder / str(environment)))  # noqa: PTH100 (a link stays a link)
-    python = where / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    return (str(python) if python.exists() else sys.executable), (where,)
-
-
 def _job(
     address: str, name: str, stack: str, folder: Path, main: Path, config: StackConfig
 ) -> dict[str, Any]:
@@ -183,36 +139,3 @@ def _job(
         "secret_keys": list(config.secrets),
         "parallel": _PARALLEL,
     }
-
-
-def _run(interpreter: str, folder: Path, job: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """What the runner answered (None: nothing), and the tail of what the program printed."""
-    environment = {key: value for key, value in os.environ.items() if key not in _CREDENTIALS}
-    environment["PULUMI_CONFIG"] = json.dumps(job["config"])
-    environment["PULUMI_CONFIG_SECRET_KEYS"] = json.dumps(job["secret_keys"])
-    # A program that reads the cloud's own settings at import finds none, and does not look for a metadata service.
-    environment["AWS_EC2_METADATA_DISABLED"] = "true"
-    with tempfile.TemporaryDirectory(prefix="mailinfra-check-") as scratch:
-        answer = Path(scratch) / "answer.json"
-        log = Path(scratch) / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [interpreter, runner.__file__],
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-            )
-            try:
-                process.communicate(json.dumps({**job, "answer": str(answer)}).encode(), timeout=TIMEOUT)
-            except subprocess.TimeoutExpired:
-                raise SourceError(f"the program still ran after {TIMEOUT:.0f} s") from None
-            finally:
-                process.kill()
-                process.wait()
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-        if not answer.exists():
-            return None, tail
-        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-        return found, tail

@@ -19,7 +19,6 @@ import gc
 import importlib.abc
 import importlib.machinery
 import json
-import linecache
 import logging
 import os
 import re
@@ -29,13 +28,16 @@ import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 _ENGINES = frozenset({"pulumi", "pulumi.exe"})
 _TRACE_LINES = 12
+_CONSTRUCTORS = 3
+"""Of a resource's class: its own, that of CustomResource or ComponentResource, and Resource's."""
 
 
 class RefusedError(RuntimeError):
@@ -98,6 +100,7 @@ def _answer_direct_calls() -> None:
 
 _STAR = re.compile(r"^from \.(\w+) import \*$", re.MULTILINE)
 _ALL = re.compile(r"^__all__ = (\[[^\]]*\])", re.MULTILINE)
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class LazyPackages(importlib.abc.MetaPathFinder):
@@ -123,57 +126,101 @@ class _LazyPackage(importlib.abc.Loader):
     def exec_module(self, package: ModuleType) -> None:
         """Run the package without its star imports; as it is, where one of them is of another kind."""
         source = self.file.read_text(encoding="utf-8")
-        owners: dict[str, str] = {}
-        for module in _STAR.findall(source):
-            file = self.file.parent / f"{module}.py"
-            names = _ALL.search(file.read_text(encoding="utf-8")) if file.is_file() else None
-            if names is None:
-                owners = {}
-                break
-            owners |= dict.fromkeys(ast.literal_eval(names[1]), module)
-        if not owners:
+        modules = _STAR.findall(source)
+        if not modules or not all((self.file.parent / f"{module}.py").is_file() for module in modules):
             self.loader.exec_module(package)
             return
-        package.__dict__["__getattr__"] = functools.partial(_found, package, owners)
+        exports = _Exports(package, self.file.parent, modules)
+        package.__dict__["__getattr__"] = exports.found
         exec(compile(_STAR.sub("", source), self.file, "exec"), package.__dict__)  # noqa: S102 - the SDK's own
-        public = [name for name in package.__dict__ if not name.startswith("_")]
-        package.__dict__.setdefault("__all__", [*public, *owners])
+        exports.own = [name for name in package.__dict__ if not name.startswith("_")]
 
 
-def _found(package: ModuleType, owners: dict[str, str], name: str) -> Any:
-    """What a package has under a name that it was not asked for before."""
-    module = owners.get(name, name if name in owners.values() else "")
-    if not module:
-        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
-    loaded = importlib.import_module(f"{package.__name__}.{module}")
-    # All at once: else the module itself would stand in the place of a function that has its name.
-    package.__dict__.update({item: getattr(loaded, item) for item in loaded.__all__})
-    return package.__dict__[name]
+class _Exports:
+    """What the star imports of a package would have brought, brought when it is asked for."""
+
+    def __init__(self, package: ModuleType, folder: Path, modules: list[str]) -> None:
+        self.package, self.folder, self.modules = package, folder, frozenset(modules)
+        self.own: list[str] = []
+
+    @functools.cached_property
+    def owners(self) -> dict[str, str]:
+        """The module of each name."""
+        found: dict[str, str] = {}
+        for module in sorted(self.modules):
+            text = (self.folder / f"{module}.py").read_text(encoding="utf-8")
+            names = _ALL.search(text)
+            public = ast.literal_eval(names[1]) if names else dir(self.load(module))
+            found |= dict.fromkeys((name for name in public if names or not name.startswith("_")), module)
+        return found
+
+    def load(self, module: str) -> ModuleType:
+        """Load one of the modules."""
+        return importlib.import_module(f"{self.package.__name__}.{module}")
+
+    def found(self, name: str) -> Any:
+        """What the package has under a name that it was not asked for before."""
+        if name == "__all__":
+            return [*self.own, *self.owners]
+        if name not in self.modules and (name.startswith("_") or (self.folder / f"{name}.py").is_file()):
+            raise AttributeError(f"module {self.package.__name__!r} has no attribute {name!r}")
+        # Most are where their names say; to look for the others, all modules have to be read.
+        guess = _WORD.sub("_", name.removesuffix("_output").removesuffix("Args")).lower()
+        for module in (name, guess, "_inputs"):
+            if module in self.modules and name in self.taken(module):
+                return self.package.__dict__[name]
+        if (module := self.owners.get(name, "")) and name in self.taken(module):
+            return self.package.__dict__[name]
+        raise AttributeError(f"module {self.package.__name__!r} has no attribute {name!r}")
+
+    def taken(self, module: str) -> dict[str, Any]:
+        """The package's names after it took all of a module's at once: else the module itself would stand in the
+        place of a function that has its name."""
+        loaded = self.load(module)
+        public = getattr(loaded, "__all__", None) or [
+            item for item in vars(loaded) if not item.startswith("_")
+        ]
+        self.package.__dict__.update({item: getattr(loaded, item) for item in public})
+        return self.package.__dict__
 
 
 def _make_haste() -> None:
     """Leave out what costs seconds in a large program and shows in nothing that is registered."""
     import pulumi
     from pulumi.runtime import resource
-    from pulumi.runtime.proto import source_pb2
 
     # A call to the engine for each message of the SDK's own, some four a resource.
     pulumi.log.debug = lambda *_, **__: None
-    # Each registration asks where it was called from, and looks all those files up on disk again.
-    linecache.checkcache = lambda filename=None: None
-    uri = functools.cache(lambda filename: Path(filename).as_uri() if os.path.isabs(filename) else "")  # noqa: PTH117
-
-    def position(frame: traceback.FrameSummary) -> Any:
-        found = uri(frame.filename)
-        return source_pb2.SourcePosition(uri=found, line=frame.lineno or 0) if found else None
-
-    if hasattr(resource, "_get_source_position_for_frame"):
-        resource._get_source_position_for_frame = position
+    if hasattr(resource, "_get_stack_trace"):
+        resource._get_stack_trace = _stack_trace
     if hasattr(resource, "create_urn"):
         resource.create_urn = functools.partial(_urn, resource.create_urn)
     sys.meta_path.insert(0, LazyPackages())
     # The SDKs define some ten thousand classes, and the process ends with the program.
     gc.disable()
+
+
+def _stack_trace() -> Any:
+    """As the SDK's: the frames above the constructors of a resource. It asks each file's lines of the disk, for every
+    registration."""
+    from pulumi.runtime.proto import source_pb2
+
+    frame: FrameType | None = sys._getframe(1)
+    constructors = 0
+    while frame and constructors < _CONSTRUCTORS:
+        constructors += frame.f_code.co_name == "__init__"
+        frame = frame.f_back
+    frames = []
+    while frame:
+        position = source_pb2.SourcePosition(uri=_uri(frame.f_code.co_filename), line=frame.f_lineno or 0)
+        frames.append(source_pb2.StackFrame(pc=position))
+        frame = frame.f_back
+    return source_pb2.StackTrace(frames=frames)
+
+
+@functools.cache
+def _uri(filename: str) -> str:
+    return Path(filename).as_uri() if os.path.isabs(filename) else ""  # noqa: PTH117
 
 
 def _urn(
@@ -254,7 +301,13 @@ def _trace(error: BaseException) -> list[str]:
 
 def main() -> None:
     """Reads the job from standard input, writes the answer to the file that the job names."""
+    with suppress(ImportError):  # `run` tells; whoever writes the job takes as long to begin
+        import pulumi  # noqa: F401
     job = json.load(sys.stdin)
+    os.chdir(job["folder"])
+    # As the engine hands it over; the SDK reads it from here where a program asks before it is set.
+    os.environ["PULUMI_CONFIG"] = json.dumps(job["config"])
+    os.environ["PULUMI_CONFIG_SECRET_KEYS"] = json.dumps(job["secret_keys"])
     answer = run(job)
     Path(job["answer"]).write_text(json.dumps(answer), encoding="utf-8")
     sys.stdout.flush()

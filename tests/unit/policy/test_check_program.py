@@ -7,10 +7,9 @@ import pytest
 
 from mailinfra.errors import ConfigError
 from mailinfra_policy.resource import Resource
-from mailinfra_policy.sources import program
 from mailinfra_policy.sources.loaded import Loaded, SourceError
 from mailinfra_policy.values import UNKNOWN
-from tests.check_helpers import line_of, run_program, write_program
+from tests.check_helpers import line_of, load_program, run_program, write_program
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -325,7 +324,7 @@ def test_another_runtime_is_refused(tmp_path: Path) -> None:
 
 def test_a_stack_that_there_is_not_is_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such stack; allowed: dev"):
-        program.load(write_program(tmp_path, ""), "prod")
+        load_program(write_program(tmp_path, ""), "prod")
 
 
 def test_the_main_of_the_project_is_run_in_its_folder(tmp_path: Path) -> None:
@@ -336,7 +335,7 @@ def test_the_main_of_the_project_is_run_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "infra" / "__main__.py").write_text(
         "import names, pulumi_aws as aws\naws.s3.Bucket(names.NAME)\n"
     )
-    assert named(program.load(tmp_path, "dev"), "mail").type == "aws:s3/bucket:Bucket"
+    assert named(load_program(tmp_path, "dev"), "mail").type == "aws:s3/bucket:Bucket"
 
 
 def test_credentials_do_not_reach_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
