@@ -1,5 +1,6 @@
 """The vaults of a fleet on both clouds, used as its nodes use them: with nothing but what their own cloud signs."""
 
+import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,9 +14,10 @@ from botocore.exceptions import ClientError
 
 from mailinfra.sandbox.aws.moto_server import ACCOUNT
 from mailinfra.sandbox.aws.service import moto_endpoint
+from mailinfra.sandbox.paths import SandboxError
 from mailinfra.sandbox.web_identity import Issuer
 from tests.federation_helpers import Answer, assume, exchange, proof, send
-from tests.recorded import OwnStack, RecordedSandbox
+from tests.recorded import OwnStack, RecordedSandbox, declare
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -343,3 +345,43 @@ def test_the_node_that_reads_its_control_bucket_is_one_with_mailboxes(vaults: Va
         for group in ("store", "edge", "out")
     }
     assert answers == {"store": "", "edge": "AccessDenied", "out": "AccessDenied"}
+
+
+def test_a_fleet_that_goes_leaves_its_vaults_and_comes_back_to_new_ones(vaults: Vaults) -> None:
+    """The last of this module: the stack is gone and made anew."""
+    held = {region: vaults.described(region) for region in ("eu-central-1", "europe-west3")}
+    at_google, at_aws = held["eu-central-1"], held["europe-west3"]
+    name = "europe-west3/store-1/data/3"
+    access = at_aws["access"]
+    keys = credentials(assume(vaults.aws, access["role"], vaults.identity("store", access["audience"])))
+    vaults.session("s3", keys).put_object(Bucket=at_aws["bucket"], Key=name, Body=b"pack")
+    sealed = vaults.session("kms", keys).encrypt(KeyId=at_aws["key"], Plaintext=b"x")["CiphertextBlob"]
+    token = vaults.federated("vaults-eu-central-1-store").json()["access_token"]
+    assert put(vaults, token, at_google["bucket"], "eu-central-1/store-1/data/3") == 200
+
+    vaults.stack.destroy(lambda _event: None)
+    assert vaults.stack.resources() == []
+    s3, kms = vaults.sandbox.aws("s3", "eu-central-1"), vaults.sandbox.aws("kms", "eu-central-1")
+    assert s3.get_object(Bucket=at_aws["bucket"], Key=name)["Body"].read() == b"pack"
+    assert kms.decrypt(KeyId=at_aws["key"], CiphertextBlob=sealed)["Plaintext"] == b"x"
+    lock = s3.get_object_lock_configuration(Bucket=at_aws["bucket"])["ObjectLockConfiguration"]
+    assert lock["Rule"]["DefaultRetention"] == {"Mode": "COMPLIANCE", "Days": 65}
+    operator = vaults.sandbox.control.call("gcp.endpoint")["token"]
+    path = f"/storage/v1/b/{at_google['bucket']}/o/{quote('eu-central-1/store-1/data/3', safe='')}"
+    assert vaults.storage("GET", f"{path}?alt=media", operator) == 200
+    # Those who used them are gone: neither role nor pool lets anybody in.
+    assert vaults.storage("GET", f"{path}?alt=media", token) == 403
+    answer = assume(vaults.aws, access["role"], Issuer(vaults.sandbox.paths.state / "gcp").sign({"aud": "x"}))
+    assert answer.status != 200
+
+    with pytest.raises(SandboxError, match="mail-vaults was deleted, and keeps its id"):
+        vaults.stack.up(lambda _event: None)
+    again = copy.deepcopy(FLEET)
+    again["clouds"]["gcp"]["identity_pool"] = "mail-vaults-2"
+    declare(vaults.stack.project, "vaults", again)
+    vaults.stack.up(lambda _event: None)
+    for region, old in held.items():
+        assert vaults.described(region)["bucket"] != old["bucket"]
+    token = vaults.federated("vaults-eu-central-1-store").json()["access_token"]
+    bucket = vaults.described("eu-central-1")["bucket"]
+    assert put(vaults, token, bucket, "eu-central-1/store-1/data/1") == 200

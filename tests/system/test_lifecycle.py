@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mailinfra.sandbox.paths import BusyError, SandboxError, sandbox_lock
 from mailinfra.sandbox.processes import Process
 from mailinfra.sandbox.status import collect
 from tests.node_helpers import AWS_KEYS, until
+from tests.system.copies import AMAZON, GOOGLE, Copies, fresh
 from tests.system.fleet import PROJECT, STACK, UP_SECONDS, silent
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(UP_SECONDS)]
@@ -278,7 +280,19 @@ def test_a_region_goes_and_comes_back_and_the_others_keep_running(
     change(project, without_spare)
     others = [node for node in fleet_sandbox.plan.nodes if node.region != SPARE]
     before = boots(fleet_sandbox)
+    copies = Copies(fleet_sandbox)
+    assert copies.backup(SPARE)["error"] == ""
+    vault = copies.vault(SPARE)
+    held = copies.kept(vault)
+    assert any(name.startswith(f"{SPARE}/store-1/") for name in held)
     smaller = lifecycle.up(fleet_sandbox.paths, project, STACK, silent())
+    # Nobody can delete what is in its vault; so the vault stays, with the key that opens it.
+    assert copies.kept(vault) == held
+    key = copies.aws("kms", vault["region"]).describe_key(KeyId=vault["key"])["KeyMetadata"]
+    assert key["KeyState"] == "Enabled"
+    # Its neighbour's vault was in this region, and is another one now.
+    assert copies.vault(LOST)["region"] != SPARE
+    assert copies.backup(LOST)["error"] == ""
     kept = boots(fleet_sandbox)
     assert {node.address.private_ipv4 for node in others} <= set(kept)
     assert not [n for n in fleet_sandbox.plan.nodes if n.region == SPARE and n.address.private_ipv4 in kept]
@@ -289,6 +303,14 @@ def test_a_region_goes_and_comes_back_and_the_others_keep_running(
         n.address.private_ipv4: before[n.address.private_ipv4] for n in others
     }
     assert unhealthy(fleet_sandbox) == {}
+    again = copies.vault(SPARE)
+    assert again["bucket"] != vault["bucket"]
+    for region in (SPARE, LOST):
+        status = copies.backup(region)
+        assert status["error"] == ""
+        assert status["last_verified"] >= status["last_success"]
+    assert any(name.startswith(f"{SPARE}/store-1/") for name in copies.kept(again))
+    assert copies.kept(vault) == held
 
 
 def test_a_killed_cloud_is_put_right_by_the_next_up(fleet_sandbox: Sandbox) -> None:
@@ -302,6 +324,12 @@ def test_a_killed_cloud_is_put_right_by_the_next_up(fleet_sandbox: Sandbox) -> N
 
 def test_an_aws_that_lost_all_is_filled_again_by_the_next_up(fleet_sandbox: Sandbox) -> None:
     before = boots(fleet_sandbox)
+    copies, marker = Copies(fleet_sandbox), fresh()
+    copies.save(AMAZON, marker)
+    good = copies.backup(AMAZON)
+    assert good["error"] == ""
+    point = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    there, here = copies.vault(AMAZON), copies.vault(GOOGLE)
     aws = Process.load(fleet_sandbox.paths.state / "aws" / PROCESS_FILE)
     assert aws is not None and aws.send(signal.SIGKILL) and aws.wait(10)
     lifecycle.up(fleet_sandbox.paths, PROJECT, STACK, silent())
@@ -316,6 +344,15 @@ def test_an_aws_that_lost_all_is_filled_again_by_the_next_up(fleet_sandbox: Sand
     # It is a mail system again, not only servers that run.
     found = probe.run(fleet_sandbox, silent(), ["residency.arrives", "signing.dkim", "published.dnssec"])
     assert found and [f"{row.claim}: {row.measured}: {row.detail}" for row in found if not row.ok] == []
+    # The vault of the lost cloud's store is in the other cloud, and gives back what the store has lost; the other way
+    # round the vault was lost, and there is a new one.
+    assert copies.vault(AMAZON)["bucket"] == there["bucket"]
+    text = copies.restore("--region", AMAZON, "--at", point, "--apply")
+    assert good["last_success"] in text
+    assert copies.found(AMAZON, marker) == ["INBOX"]
+    assert copies.vault(GOOGLE)["bucket"] != here["bucket"]
+    for region in (AMAZON, GOOGLE):
+        assert copies.backup(region)["error"] == ""
 
 
 def test_an_up_that_is_killed_half_way_is_finished_by_the_next(fleet_sandbox: Sandbox, project: Path) -> None:
