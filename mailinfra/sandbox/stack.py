@@ -25,6 +25,7 @@ from mailinfra.sandbox.paths import Paths, SandboxError
 from mailinfra.sandbox.processes import write_atomic
 from mailinfra.sandbox.providers import install
 from mailinfra.sandbox.providers.guard import VARIABLE
+from mailinfra.sandbox.providers.journal import settle
 
 INTERRUPT_SECONDS = 60.0
 """How long an interrupted engine may take to finish the operations that it has begun."""
@@ -78,6 +79,7 @@ class SandboxStack:
         self._begun.touch()
         options = ["--refresh"] if refresh else []
         self._stream("up", on_event, *options, **({"PULUMI_SKIP_CHECKPOINTS": "true"} if first else {}))
+        settle(self.paths.state / "providers", self.stack)
         self._finished.touch()
         self._begun.unlink()
 

@@ -2,7 +2,7 @@
 
 When a plugin or the engine dies between the cloud's answer and the engine's note of it, the resource exists
 and no state names it; the next `up` would make it twice, or clash with its name. The journal holds each new
-resource until the engine first asks about its id. A create of the same resource takes it up instead.
+resource until the engine first asks about its id, or has ended well. A create of the same resource takes it up instead.
 """
 
 import hashlib
@@ -46,3 +46,13 @@ class Journal:
             entry: Object = json.loads(self._path(urn).read_text())
             return entry
         return {}
+
+
+def settle(folder: Path, stack: str) -> None:
+    """Forget what was noted for a stack in the journals of all clouds, which are below `folder`: its engine has ended
+    well, so the state has it. Else what stays in a cloud when it leaves the stack, and was not seen since it was made,
+    would be taken up again.
+    """
+    for path in folder.glob("*/*.json"):
+        if json.loads(path.read_text())["urn"].startswith(f"urn:pulumi:{stack}::"):
+            path.unlink()
