@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from mailinfra.errors import ConfigError, Problem
-from mailinfra.fleet import Fleet
+
+if TYPE_CHECKING:
+    from mailinfra.fleet import Fleet
 
 PROJECT_FILE = "Pulumi.yaml"
 FLEET_KEY = "mailinfra:fleet"
@@ -42,12 +44,14 @@ class Project:
         """The stack's config file's content."""
         return _mapping(self.stack_file(stack), "a stack's config")
 
-    def fleet(self, stack: str) -> Fleet:
+    def fleet(self, stack: str) -> "Fleet":
         """The fleet that the stack declares. ConfigError with every problem."""
         config = self.stack_config(stack).get("config")
         if not isinstance(config, dict) or FLEET_KEY not in config:
             place = f"{self.stack_file(stack)}: config.{FLEET_KEY}"
             raise ConfigError([Problem(place, "nothing", "a fleet's declaration")])
+        from mailinfra.fleet import Fleet  # whoever only asks for the project need not wait for it
+
         return Fleet.load(config[FLEET_KEY])
 
 

@@ -7,6 +7,7 @@ Sources: RFC 7468 (PEM), RFC 5208 and 5958 (PKCS #8), RFC 8017 A.1.2 (RSA), RFC 
 
 import base64
 import binascii
+import functools
 import re
 import zlib
 
@@ -65,6 +66,7 @@ _KINDS = (
 _PACKED = re.compile(r"[A-Za-z0-9+/\s_-]{64,}={0,2}\s*")
 
 
+@functools.lru_cache(maxsize=4096)
 def kind(text: str) -> str:
     """What key material or credential a text holds, as words; empty where none is found.
 

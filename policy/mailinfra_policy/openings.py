@@ -4,6 +4,7 @@ Sources: the inputs of pulumi-aws 7.51 and pulumi-gcp 10.2; RFC 1918, 4193, 4291
 address.
 """
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -53,23 +54,28 @@ def world(sources: tuple[Value, ...], exposure: Exposure) -> bool | Unknown:
     They are when they hold more public addresses than a network of the configured widest prefix: `0.0.0.0/0`, but also
     `0.0.0.0/1` with `128.0.0.0/1`, or a long list of provider's blocks.
     """
+    wide4, wide6 = _public(tuple(str(text) for text in sources if not isinstance(text, Unknown)))
+    if wide4 > 1 << (32 - exposure.widest_ipv4) or wide6 > 1 << (128 - exposure.widest_ipv6):
+        return True
+    return UNKNOWN if UNKNOWN in sources else False
+
+
+@functools.lru_cache(maxsize=4096)
+def _public(texts: tuple[str, ...]) -> tuple[int, int]:
+    """How many public addresses of either family some networks hold; all of them, where one is no network."""
     networks: list[Network] = []
-    for text in sources:
-        if isinstance(text, Unknown):
-            continue
+    for text in texts:
         try:
-            network = ipaddress.ip_network(str(text), strict=False)
+            network = ipaddress.ip_network(text, strict=False)
         except ValueError:
-            return True
+            return 1 << 32, 1 << 128
         if not any(own.version == network.version and network.subnet_of(own) for own in _OWN):  # type: ignore[arg-type]
             networks.append(network)
     v4 = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]
     v6 = [network for network in networks if isinstance(network, ipaddress.IPv6Network)]
     wide4 = sum(network.num_addresses for network in ipaddress.collapse_addresses(v4))
     wide6 = sum(network.num_addresses for network in ipaddress.collapse_addresses(v6))
-    if wide4 > 1 << (32 - exposure.widest_ipv4) or wide6 > 1 << (128 - exposure.widest_ipv6):
-        return True
-    return UNKNOWN if UNKNOWN in sources else False
+    return wide4, wide6
 
 
 def openings(resource: Resource, stack: Stack) -> Iterator[Opening]:

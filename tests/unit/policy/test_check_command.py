@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mailinfra import cli
-from mailinfra_policy import command
+from mailinfra_policy import checking
 from mailinfra_policy.command import Request, check
 from mailinfra_policy.formats import FORMATS
 from mailinfra_policy.rules import all_rules
@@ -335,10 +335,10 @@ def test_the_zones_are_the_fleets_where_the_config_has_none(tmp_path: Path) -> N
             ],
         }
     }
-    found = command._config(None, None, fleet["config"])
+    found = checking._config(None, None, fleet["config"])
     assert found.zones.keys() == fleet["config"]["mailinfra:fleet"]["zones"].keys()
     own = {"zones": {"mine": {"countries": ["DE"]}}}
-    assert list(command._config(None, own, fleet["config"]).zones) == ["mine"]
+    assert list(checking._config(None, own, fleet["config"]).zones) == ["mine"]
 
 
 def test_the_command_line_ends_with_the_checks_code(tmp_path: Path, one: Path) -> None:
