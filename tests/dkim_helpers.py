@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import functools
+import threading
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -31,9 +32,17 @@ MESSAGE = (
 )
 
 
-@functools.cache
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def private_key() -> rsa.RSAPrivateKey:
     """Return the tests' one RSA-2048 key."""
+    with _ONE_AT_A_TIME:  # a cache alone would make one for each thread that asks at first
+        return _made()
+
+
+@functools.cache
+def _made() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
