@@ -3,9 +3,9 @@
 import asyncio
 import base64
 import functools
-import threading
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
