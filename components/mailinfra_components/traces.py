@@ -139,23 +139,15 @@ class MailTraces(pulumi.ComponentResource):
                 tags=marks,
                 opts=children(self, depends_on=kept.guards),
             )
-        topic = aws.sns.Topic(
-            f"{name}-alarms", region=region, kms_master_key_id=key.arn, tags=marks, opts=children(self)
-        )
-        aws.sns.TopicPolicy(
-            f"{name}-alarms-policy",
+        topic = operators_topic(
+            name,
+            self,
             region=region,
-            arn=topic.arn,
-            policy=pulumi.Output.all(topic.arn, account).apply(lambda known: topic_policy(*known)),
-            opts=children(self),
-        )
-        aws.sns.TopicSubscription(
-            f"{name}-operators",
-            region=region,
-            topic=topic.arn,
-            protocol="email",
-            endpoint=args["operators"],
-            opts=children(self),
+            account=account,
+            key=key.arn,
+            service="events.amazonaws.com",
+            operators=args["operators"],
+            marks=marks,
         )
         rule = aws.cloudwatch.EventRule(
             f"{name}-keys",
@@ -330,8 +322,43 @@ def trail_statements(arn: str) -> list[Statement]:
     ]
 
 
-def topic_policy(arn: str, account: str, service: str = "events.amazonaws.com") -> str:
-    """The alarms' topic: EventBridge (or another service) of this account publishes, and nobody without TLS."""
+def operators_topic(
+    name: str,
+    parent: pulumi.Resource,
+    *,
+    region: str,
+    account: pulumi.Output[str],
+    key: pulumi.Input[str],
+    service: str,
+    operators: str,
+    marks: dict[str, str],
+) -> aws.sns.Topic:
+    """The topic by which an AWS service tells the operators, in mail; `key` encrypts what it says."""
+    topic = aws.sns.Topic(
+        f"{name}-alarms", region=region, kms_master_key_id=key, tags=marks, opts=children(parent)
+    )
+    aws.sns.TopicPolicy(
+        f"{name}-alarms-policy",
+        region=region,
+        arn=topic.arn,
+        policy=pulumi.Output.all(topic.arn, account).apply(
+            lambda known: topic_policy(known[0], known[1], service)
+        ),
+        opts=children(parent),
+    )
+    aws.sns.TopicSubscription(
+        f"{name}-operators",
+        region=region,
+        topic=topic.arn,
+        protocol="email",
+        endpoint=operators,
+        opts=children(parent),
+    )
+    return topic
+
+
+def topic_policy(arn: str, account: str, service: str) -> str:
+    """The alarms' topic: a service of this account publishes, and nobody without TLS."""
     return document(
         {
             "Sid": "Alarms",

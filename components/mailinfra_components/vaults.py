@@ -1,7 +1,7 @@
 """BackupVault: a locked bucket for the copies of one region's mail, and who may use it without any stored secret."""
 
 import json
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -9,19 +9,14 @@ import pulumi_gcp as gcp
 
 from mailinfra.errors import ConfigError, Problem
 from mailinfra.fleet import Cloud
+from mailinfra.node.backup import vault
 from mailinfra_components.buckets import PrivateBucket, gcs_bucket, s3_bucket
 from mailinfra_components.documents import Statement, account_administers, document
 from mailinfra_components.keys import DAY
 from mailinfra_components.nodes import under
 from mailinfra_components.options import after, children, received, tags
-from mailinfra_components.traces import topic_policy
+from mailinfra_components.traces import operators_topic
 
-GENERATION_DAYS = 30
-"""A repository is continued for so long; then a new one begins, and nobody ever prunes."""
-DESCRIPTION_KEY = "backup/vault.json"
-"""Where the store's mailbox nodes find the vault, in their control bucket."""
-FOLLOWED_KEY = "backup/vaults/{region}.json"
-"""Where the replica's mailbox nodes find it, in theirs: they restore what the store itself cannot."""
 MISSED_RUNS = 3
 """Runs into the repository that may fail in a row before the operators are told."""
 PROVIDER = "aws-nodes"
@@ -129,14 +124,12 @@ class BackupVault(pulumi.ComponentResource):
         self._guarded = args.get("protect", True)
         self._reading: pulumi.Input[dict[str, Any]] = {}
         access, grants = self._aws(name) if args["cloud"] == Cloud.AWS else self._gcp(name)
-        self.description = pulumi.Output.all(bucket=self.bucket, key=self.key, access=access).apply(
-            lambda known: described(args, **known)
-        )
-        self._tell(
-            f"{name}-description", args["store_cloud"], args["store_region"], args["control_bucket"], grants
-        )
+        self.description = self._described(access)
+        self._tell(f"{name}-description", "store", args["control_bucket"], self.description, grants)
         if "replica_region" in args:
-            self._tell_replica(name, grants)
+            # They restore what the store itself cannot.
+            followed = self._described(self._reading)
+            self._tell(f"{name}-followed", "replica", args["replica_bucket"], followed, grants)
         self.register_outputs({"bucket": self.bucket, "key": self.key, "description": self.description})
 
     @property
@@ -146,7 +139,7 @@ class BackupVault(pulumi.ComponentResource):
     @property
     def _locked_days(self) -> int:
         # The last snapshot of a generation needs what the first one wrote.
-        return self._args["retention_days"] + GENERATION_DAYS
+        return self._args["retention_days"] + vault.GENERATION_DAYS
 
     @property
     def _expires_days(self) -> int:
@@ -157,25 +150,30 @@ class BackupVault(pulumi.ComponentResource):
             user for user in self._args["users"] if user["cloud"] == cloud and bool(user["writes"]) == writes
         ]
 
+    def _described(self, access: pulumi.Input[dict[str, Any]]) -> pulumi.Output[str]:
+        return pulumi.Output.all(bucket=self.bucket, key=self.key, access=access).apply(
+            lambda known: described(self._args, **known)
+        )
+
     def _tell(
         self,
         name: str,
-        cloud: str,
-        region: str,
+        whose: Literal["store", "replica"],
         bucket: pulumi.Input[str],
+        content: pulumi.Output[str],
         grants: list[pulumi.Resource],
-        key: str = DESCRIPTION_KEY,
-        content: pulumi.Output[str] | None = None,
     ) -> None:
-        """Tells a region's mailbox nodes, once they may use what they are told of."""
-        text = self.description if content is None else content
-        if cloud == Cloud.AWS:
+        """Tells a region's mailbox nodes in their control bucket, once they may use what they are told of."""
+        args: Any = self._args
+        region = args[f"{whose}_region"]
+        key = vault.key(args["store_region"], region)
+        if args[f"{whose}_cloud"] == Cloud.AWS:
             aws.s3.BucketObjectv2(
                 name,
                 region=region,
                 bucket=bucket,
                 key=key,
-                content=text,
+                content=content,
                 content_type="application/json",
                 opts=children(self, depends_on=grants),
             )
@@ -184,25 +182,10 @@ class BackupVault(pulumi.ComponentResource):
                 name,
                 bucket=bucket,
                 name=key,
-                content=text,
+                content=content,
                 content_type="application/json",
                 opts=children(self, depends_on=grants),
             )
-
-    def _tell_replica(self, name: str, grants: list[pulumi.Resource]) -> None:
-        args = self._args
-        content = pulumi.Output.all(bucket=self.bucket, key=self.key, access=self._reading).apply(
-            lambda known: described(args, **known)
-        )
-        self._tell(
-            f"{name}-followed",
-            args["replica_cloud"],
-            args["replica_region"],
-            args["replica_bucket"],
-            grants,
-            FOLLOWED_KEY.format(region=args["store_region"]),
-            content,
-        )
 
     # AWS
 
@@ -295,25 +278,15 @@ class BackupVault(pulumi.ComponentResource):
         self, name: str, kept: PrivateBucket, key: aws.kms.Key, account: pulumi.Output[str]
     ) -> None:
         region, marks = self._args["region"], tags(name, self._args["zone"])
-        topic = aws.sns.Topic(
-            f"{name}-alarms", region=region, kms_master_key_id=key.arn, tags=marks, opts=children(self)
-        )
-        aws.sns.TopicPolicy(
-            f"{name}-alarms-policy",
+        topic = operators_topic(
+            name,
+            self,
             region=region,
-            arn=topic.arn,
-            policy=pulumi.Output.all(topic.arn, account).apply(
-                lambda known: topic_policy(known[0], known[1], "cloudwatch.amazonaws.com")
-            ),
-            opts=children(self),
-        )
-        aws.sns.TopicSubscription(
-            f"{name}-operators",
-            region=region,
-            topic=topic.arn,
-            protocol="email",
-            endpoint=self._args["operators"],
-            opts=children(self),
+            account=account,
+            key=key.arn,
+            service="cloudwatch.amazonaws.com",
+            operators=self._args["operators"],
+            marks=marks,
         )
         metric = aws.s3.BucketMetric(
             f"{name}-requests",

@@ -7,6 +7,7 @@ from decimal import Decimal
 from mailinfra.cost.bill import GLOBAL, Estimate, Item
 from mailinfra.cost.usage import KIB_IN_GIB, Load, Usage, loads, notes
 from mailinfra.fleet import Cloud, KeyStage, ParentProvider, Role, SteeringProvider
+from mailinfra.node.backup.vault import GENERATION_DAYS
 from mailinfra.plan import FleetPlan, GroupPlan, RegionPlan
 from mailinfra.prices import DAYS, HOURS, PRICES, Prices
 
@@ -17,8 +18,6 @@ ACCOUNT_ROLES = frozenset({Role.SUBMISSION, Role.IMAP, Role.POP3, Role.MAILBOX})
 """Roles whose agent looks at accounts too (`mailinfra.node.agent.directory.Directory`)."""
 METRICS = 7
 """Metrics that EC2's detailed monitoring is charged as, for each instance (CloudWatch pricing)."""
-GENERATION_DAYS = 30
-"""Days after which a repository's next generation begins, with a whole copy of the mail."""
 PACK_MIB = 16
 """A restic repository's pack size, so its objects' size (restic's default)."""
 OBJECTS_A_RUN = 4

@@ -159,7 +159,7 @@ class Session:
         """Serve until QUIT."""
         name = self.settings.hostname.encode()
         await self.say(b"220 %b ESMTP homeward\r\n" % name)
-        while line := await asyncio.wait_for(self.reader.readline(), SECONDS["command"]):
+        while line := await self.heard(self.reader.readline(), "command"):
             if not line.endswith(b"\r\n") or len(line) > LINE_BYTES:
                 await self.say(b"500 5.5.2 Not a command line\r\n")
                 return
@@ -188,6 +188,12 @@ class Session:
         if verb == b"DATA" and self.upstream and self.upstream.accepted:
             return await self.data(self.upstream)
         return b"503 5.5.1 Not now\r\n" if verb in (b"RCPT", b"DATA") else b"502 5.5.1 Not implemented\r\n"
+
+    async def heard(self, work: Awaitable[bytes], wait: str) -> bytes:
+        """What Postfix says; `wait` says which of `SECONDS`, after which it raises `TimeoutError`."""
+        # Before Python 3.12 `asyncio.wait_for` may lose a cancellation.
+        async with asyncio.timeout(SECONDS[wait]):
+            return await work
 
     async def say(self, reply: bytes) -> None:
         """Answer Postfix."""
@@ -252,7 +258,7 @@ class Session:
         problem: bytes = b""
         tail = b"\r\n"  # as if the DATA line were the line before
         while not tail.endswith(END):
-            piece = await asyncio.wait_for(self.reader.read(PIECE_BYTES), SECONDS["block"])
+            piece = await self.heard(self.reader.read(PIECE_BYTES), "block")
             if not piece:
                 raise EOFError("Postfix went away within a message")
             text = tail + piece

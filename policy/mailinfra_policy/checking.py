@@ -26,29 +26,17 @@ def outcome(request: Request, running: Process | None, today: date) -> Outcome:
     """What the rules say of a file, or of a program that a process is there to run. Raises ConfigError and
     SourceError."""
     folder = request.program or request.project
+    load: Callable[[], Loaded]
     if running is None:
-        path = request.file or Path()
-        return _outcome(
-            request, today, folder, request.stack, lambda: file.load(path), f"file {path}", str(path)
-        )
-    from mailinfra_policy.sources import program
+        given = request.file or Path()
+        stack, source, home = request.stack, f"file {given}", given
+        load = functools.partial(file.load, given)
+    else:
+        from mailinfra_policy.sources import program
 
-    stack = request.stack or program.default_stack(folder)
-    home, here = folder / PROJECT_FILE, Path.cwd()
-    name = str(home.relative_to(here)) if home.is_relative_to(here) else str(home)
-    load = functools.partial(program.load, folder, stack, running)
-    return _outcome(request, today, folder, stack, load, f"stack {stack}", name)
-
-
-def _outcome(
-    request: Request,
-    today: date,
-    folder: Path,
-    stack: str,
-    load: Callable[[], Loaded],
-    source: str,
-    home: str,
-) -> Outcome:
+        stack = request.stack or program.default_stack(folder)
+        source, home = f"stack {stack}", _shown(folder / PROJECT_FILE)
+        load = functools.partial(program.load, folder, stack, running)
     path, document = _settings(request, folder, stack)
     own = _stack_config(folder, stack) if stack and (folder / PROJECT_FILE).exists() else {}
     # Before anything is run or read: a wrong config judges nothing.
@@ -59,7 +47,13 @@ def _outcome(
     verdict = Judge(all_rules(), settings, today).verdict(
         loaded.stack, [(gap.place, gap.reason) for gap in loaded.gaps]
     )
-    return Outcome(verdict, loaded.gaps, source, home, today)
+    return Outcome(verdict, loaded.gaps, source, str(home), today)
+
+
+def _shown(path: Path) -> Path:
+    """A path as a reader in the working folder would write it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _settings(request: Request, folder: Path, stack: str) -> tuple[Path | None, Any]:

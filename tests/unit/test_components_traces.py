@@ -79,7 +79,7 @@ def test_what_is_done_to_keys_reaches_the_operators() -> None:
 
 
 def test_services_act_for_this_account_only() -> None:
-    for policy in (key_policy("123456789012"), topic_policy("arn:x", "123456789012")):
+    for policy in (key_policy("123456789012"), topic_policy("arn:x", "123456789012", "events.amazonaws.com")):
         for statement in json.loads(policy)["Statement"]:
             if "Service" in statement["Principal"]:
                 assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from mailinfra.errors import ConfigError
+from mailinfra.node.backup.vault import GENERATION_DAYS
 from mailinfra_components import AwsFederation, BackupVault
-from mailinfra_components.vaults import GENERATION_DAYS, only_roles, role_member, silent_minutes, vault_policy
+from mailinfra_components.vaults import only_roles, role_member, silent_minutes, vault_policy
 from tests.declared import Declared, Program, declare
 
 ARGS: dict[str, Any] = {

@@ -107,7 +107,7 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Storage]]:
         thread.start()
         handler.url = f"http://127.0.0.1:{server.server_port}"
         monkeypatch.setattr(google, "METADATA", f"{handler.url}/token")
-        monkeypatch.setattr(google, "TOKEN", google.Token())
+        monkeypatch.setattr(google, "TOKEN", google.InstanceToken())
         yield handler
         server.shutdown()
         thread.join()

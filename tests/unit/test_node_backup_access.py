@@ -63,7 +63,7 @@ def test_a_token_is_exchanged_and_asked_for_again_before_it_ends(
     node: Node, keys: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(google.time, "monotonic", lambda: clock[0])
     web = Web(
         monkeypatch, {"access_token": "one", "expires_in": 3600}, {"access_token": "two", "expires_in": 3600}
     )

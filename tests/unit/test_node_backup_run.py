@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailinfra.node.agent.node import Node
-from mailinfra.node.backup.repository import GENERATION_DAYS
 from mailinfra.node.backup.run import Place, attempt, due
 from mailinfra.node.backup.status import Status, key, stamp
+from mailinfra.node.backup.vault import GENERATION_DAYS
 from tests.backup_helpers import USER, VAULT, Clock, MemoryVault, deliver, restic_program, route
 from tests.node_helpers import MemoryBucket, agent_node
 

@@ -596,7 +596,11 @@ def test_commands_out_of_order_and_nonsense(tmp_path: Path) -> None:
 def test_what_is_no_command_line_ends_the_session(tmp_path: Path, line: bytes) -> None:
     async def play(w: World) -> None:
         w.writer.write(line)
-        assert (await w.reader.read())[:3] in (b"500", b"")
+        try:
+            said = await w.reader.read()
+        except ConnectionResetError:
+            said = b""  # it ended the session before it had read all of it
+        assert said[:3] in (b"500", b"")
 
     run(tmp_path, play)
 

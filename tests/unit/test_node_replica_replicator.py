@@ -38,13 +38,24 @@ if command == "dsync-server":
     log(["dsync-server", *rest])
 else:
     at = rest.index("-s") + 2
-    link = subprocess.Popen([*rest[at + 1:], "dsync-server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    threading.Thread(target=lambda: (link.stdin.write(b"x" * size), link.stdin.flush()), daemon=True).start()
-    out = link.stdout.read(size)
-    try:
-        link.stdin.close()
-    except OSError:
-        pass
+    link = subprocess.Popen(
+        [*rest[at + 1:], "dsync-server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    )
+    def give():
+        data = b"x" * size
+        try:
+            while data:
+                data = data[link.stdin.write(data):]
+        except OSError:
+            pass  # the other side went away
+    # Waited for: a thread that is still at a stream when the interpreter ends makes it abort.
+    giver = threading.Thread(target=give)
+    giver.start()
+    out = b""
+    while len(out) < size and (more := link.stdout.read(size - len(out))):
+        out += more
+    giver.join()
+    link.stdin.close()
     link.wait()
     code = int((folder / "code").read_text()) if (folder / "code").exists() else 0
     log(["sync", *rest[: at], len(out), link.returncode])

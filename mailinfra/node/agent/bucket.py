@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from mailinfra.node.agent import google
-from mailinfra.node.agent.google import TokenSource
+from mailinfra.node.agent.google import Token
 from mailinfra.node.agent.node import Node
 
 NOT_MODIFIED = 304
@@ -203,7 +203,7 @@ def _only_if_absent(params: dict[str, Any], **_: Any) -> None:
 class Gcs:
     """A bucket at Cloud Storage, through its JSON API and the instance's service account, or who has the `token`."""
 
-    def __init__(self, bucket: str, endpoint: str = "", token: TokenSource | None = None) -> None:
+    def __init__(self, bucket: str, endpoint: str = "", token: Token | None = None) -> None:
         self.base = endpoint or "https://storage.googleapis.com"
         self.bucket = quote(bucket, safe="")
         self.token = token

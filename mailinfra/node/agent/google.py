@@ -4,11 +4,14 @@ import json
 import time
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 METADATA = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token"
+SPARE_SECONDS = 300
+"""How long before its end a token is no longer used."""
 
 
 class ApiError(Exception):
@@ -43,29 +46,34 @@ def fetch(request: urllib.request.Request) -> Answer:
         raise ApiError(0, f"{request.full_url}: {error}") from error
 
 
-class Token:
-    """The access token of the instance's service account, asked for again a minute before it ends."""
+class Token(ABC):
+    """An identity's access token, asked for again before it ends."""
 
     def __init__(self) -> None:
         self.text, self.end = "", 0.0
 
+    @abstractmethod
+    def request(self) -> urllib.request.Request:
+        """What is asked for a new one."""
+
     def get(self) -> str:
         """The token. Raises `ApiError`."""
         if time.monotonic() >= self.end:
-            data = fetch(urllib.request.Request(METADATA, headers={"Metadata-Flavor": "Google"})).json()
-            self.text, self.end = data["access_token"], time.monotonic() + data["expires_in"] - 60
+            answer = fetch(self.request()).json()
+            self.text = answer["access_token"]
+            self.end = time.monotonic() + max(float(answer["expires_in"]) - SPARE_SECONDS, 10.0)
         return self.text
 
 
-TOKEN = Token()
+class InstanceToken(Token):
+    """The token of the instance's own service account."""
+
+    def request(self) -> urllib.request.Request:
+        """Asks the metadata server."""
+        return urllib.request.Request(METADATA, headers={"Metadata-Flavor": "Google"})
 
 
-class TokenSource(Protocol):
-    """Whose access token it is: the instance's service account's, or another identity's."""
-
-    def get(self) -> str:
-        """The token. Raises `ApiError`."""
-        ...
+TOKEN = InstanceToken()
 
 
 def call(
@@ -74,7 +82,7 @@ def call(
     data: bytes | None = None,
     content_type: str = "application/json",
     *,
-    token: TokenSource | None = None,
+    token: Token | None = None,
     more: Mapping[str, str] | None = None,
 ) -> Answer:
     """Call an API, as the instance's service account unless a `token` is given. Raises `ApiError`."""

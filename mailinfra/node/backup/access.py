@@ -7,7 +7,6 @@ Google's STS asks AWS with it and gives a federated token (workload identity fed
 
 import base64
 import json
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from mailinfra.node.backup.vault import Vault
 IDENTITY = "http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/identity"
 GOOGLE_STS = "https://sts.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-SPARE_SECONDS = 300
-"""A token is asked for anew so long before it ends."""
 
 
 class AccessError(Exception):
@@ -118,31 +115,26 @@ def _assumed(node: Node, vault: Vault) -> Any:
     return boto3.Session(botocore_session=inner)
 
 
-class Federated:
+class Federated(google.Token):
     """A Google access token for an AWS identity, asked for anew before it ends."""
 
     def __init__(self, node: Node, vault: Vault) -> None:
+        super().__init__()
         self.node, self.vault = node, vault
-        self.text, self.end = "", 0.0
 
-    def get(self) -> str:
-        """The token. Raises `google.ApiError`, or `AccessError` where there is no AWS identity."""
-        if time.monotonic() >= self.end:
-            audience = self.vault.access["audience"]
-            form = {
-                "audience": audience,
-                "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-                "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
-                "scope": SCOPE,
-                "subject_token_type": "urn:ietf:params:aws:token-type:aws4_request",
-                "subject_token": subject_token(self.node.region, audience),
-            }
-            url = f"{self.vault.endpoints.get('sts') or GOOGLE_STS}/v1/token"
-            data = urllib.parse.urlencode(form).encode()
-            answer = google.fetch(urllib.request.Request(url, data, method="POST")).json()  # noqa: S310
-            self.text = answer["access_token"]
-            self.end = time.monotonic() + max(float(answer["expires_in"]) - SPARE_SECONDS, 10.0)
-        return self.text
+    def request(self) -> urllib.request.Request:
+        """Asks Google's STS. Raises `AccessError` where there is no AWS identity."""
+        audience = self.vault.access["audience"]
+        form = {
+            "audience": audience,
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "scope": SCOPE,
+            "subject_token_type": "urn:ietf:params:aws:token-type:aws4_request",
+            "subject_token": subject_token(self.node.region, audience),
+        }
+        url = f"{self.vault.endpoints.get('sts') or GOOGLE_STS}/v1/token"
+        return urllib.request.Request(url, urllib.parse.urlencode(form).encode(), method="POST")  # noqa: S310
 
 
 def subject_token(region: str, audience: str) -> str:

@@ -18,8 +18,8 @@ from mailinfra.node.agent.node import write
 from mailinfra.node.backup.access import Access, AccessError
 from mailinfra.node.backup.rest import Backend
 from mailinfra.node.backup.restic import Restic
+from mailinfra.node.backup.vault import GENERATION_DAYS
 
-GENERATION_DAYS = 30
 FORM = "%Y%m%dT%H%M%SZ"
 NAME = re.compile(r"\d{8}T\d{6}Z")
 LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")

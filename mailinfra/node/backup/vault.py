@@ -10,6 +10,8 @@ KEY = "backup/vault.json"
 """Where the vault of the region's own mail is told of, in the region's control bucket."""
 OTHERS = "backup/vaults/"
 """Below it, named `<region>.json`, the vaults of the regions whose mail this region's nodes follow: they may read."""
+GENERATION_DAYS = 30
+"""A repository is continued for so long; then the next generation begins, with a whole copy of the mail."""
 NAME = re.compile(r"[A-Za-z0-9._:/*@-]{1,512}")
 ENDPOINT = re.compile(r"(?:https://[a-z0-9.-]+(?::\d{1,5})?)?")
 
