@@ -22,7 +22,7 @@ TRANSPORT = (
     Control(Framework.ISO27001, "A.5.14"),
 )
 """The controls that encryption on the way serves."""
-MAIL = (*TRANSPORT, Control(Framework.NIST, "5.2"))
+MAIL = (*TRANSPORT, Control(Framework.NIST, "chapter 5: TLS between mail servers"))
 """The same where mail is what travels."""
 
 

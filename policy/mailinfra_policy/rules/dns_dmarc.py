@@ -94,7 +94,7 @@ RULE = Rule(
     why="Without a DMARC policy receivers deliver mail with a forged From: as if SPF and DKIM were not there.",
     mend="Publish one TXT record `v=DMARC1; p=quarantine` (or reject) at _dmarc.<domain>, with no pct below 100.",
     controls=(
-        Control(Framework.NIST, "4.6"),
+        Control(Framework.NIST, "chapter 4: DMARC"),
         Control(Framework.ISO27001, "A.5.14"),
         Control(Framework.SOC2, "CC6.6"),
     ),

@@ -82,7 +82,7 @@ RULE = Rule(
     mend="Publish `v=STSv1; id=…` at _mta-sts.<domain> and serve a policy with `mode: enforce` and all MX hosts at "
     "https://mta-sts.<domain>/.well-known/mta-sts.txt.",
     controls=(
-        Control(Framework.NIST, "5.2.5"),
+        Control(Framework.NIST, "chapter 5: MTA-STS"),
         Control(Framework.ISO27001, "A.5.14"),
         Control(Framework.SOC2, "CC6.7"),
         Control(Framework.GDPR, "Art. 32(1)(a)"),

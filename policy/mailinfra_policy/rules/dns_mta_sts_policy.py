@@ -31,7 +31,7 @@ RULE = Rule(
     why="A policy that only tests, or that senders forget within days, does not keep mail from going in the clear.",
     mend="Serve a policy with `mode: enforce` and a max_age of a week at least.",
     controls=(
-        Control(Framework.NIST, "5.2.5"),
+        Control(Framework.NIST, "chapter 5: MTA-STS"),
         Control(Framework.ISO27001, "A.5.14"),
         Control(Framework.SOC2, "CC6.7"),
         Control(Framework.GDPR, "Art. 32(1)(a)"),

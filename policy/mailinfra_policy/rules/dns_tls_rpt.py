@@ -48,7 +48,7 @@ RULE = Rule(
     why="When a certificate or a policy breaks, senders stop delivering; without TLS-RPT nobody here hears of it.",
     mend="Publish a TXT record `v=TLSRPTv1; rua=mailto:…` at _smtp._tls.<domain>.",
     controls=(
-        Control(Framework.NIST, "5.2"),
+        Control(Framework.NIST, "chapter 5: TLS between mail servers"),
         Control(Framework.ISO27001, "A.8.16"),
         Control(Framework.SOC2, "CC7.2"),
     ),
