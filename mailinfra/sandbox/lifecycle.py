@@ -95,7 +95,9 @@ def _up(paths: Paths, project: Path, stack: str, steps: Steps, wait: bool) -> Sa
 def connect(paths: Paths, project: Path, stack: str) -> Sandbox:
     """The sandbox that runs already. Raises `SandboxError` when none does."""
     control = ControlClient(paths.control_socket)
-    running = SandboxStack(paths, ensure_engine(lambda _: None), project, stack, cloud_environment(control))
+    clouds = cloud_environment(control)
+    # Only now: where no sandbox runs, nobody wants to wait for an engine to be built.
+    running = SandboxStack(paths, ensure_engine(lambda _: None), project, stack, clouds)
     return Sandbox(paths, control, running, plan(Project(project).fleet(stack)))
 
 
