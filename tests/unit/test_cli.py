@@ -58,13 +58,13 @@ def test_a_defect_is_not_hidden() -> None:
         cli.run(lambda: 1 // 0)
 
 
-def test_a_sandbox_that_does_not_run_is_said_so(
+def test_no_sandbox(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "s"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
     monkeypatch.setattr("sys.argv", ["mailinfra", "sandbox", "status"])
     with pytest.raises(SystemExit):
         cli.main()
-    assert not (tmp_path / "cache").exists(), "no engine is built for it"
+    assert not (tmp_path / "c").exists(), "no engine is built for it"
     assert "mailinfra sandbox up" in capsys.readouterr().err

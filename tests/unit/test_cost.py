@@ -141,7 +141,7 @@ def test_without_mail_only_what_stands_is_paid() -> None:
     assert idle.sum.standing == of_stack("dr").sum.standing
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     stack=st.sampled_from(STACKS),
     index=st.integers(0, 30),
@@ -172,7 +172,7 @@ def test_a_further_region_costs_more() -> None:
 numbers = st.decimals(0, 1000, places=2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(usage=st.fixed_dictionaries(dict.fromkeys(set(Usage.model_fields) - {"mailboxes", "fill"}, numbers)))
 def test_nothing_costs_less_than_nothing(usage: dict[str, Decimal]) -> None:
     found = bill(fleet("sandbox"), Usage(**usage))
@@ -182,7 +182,7 @@ def test_nothing_costs_less_than_nothing(usage: dict[str, Decimal]) -> None:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(fewer=st.integers(0, 5000), more=st.integers(0, 5000))
 def test_more_mailboxes_cost_more(fewer: int, more: int) -> None:
     low, high = (bill(fleet("prod"), Usage(mailboxes=number)).sum for number in (fewer, fewer + more))

@@ -163,7 +163,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_directory(tmp_path / "latin.csv", fleet())
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["u.csv", "u.jsonl", "u.yaml"]),
     st.text(max_size=60) | st.sampled_from([CSV, JSONL, YAML]),

@@ -407,7 +407,7 @@ def test_garbage_ends_that_connection_only(tmp_path: Path, name: str) -> None:
     run(work())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(

@@ -5,7 +5,7 @@ import ipaddress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailinfra.errors import ConfigError
@@ -141,7 +141,7 @@ def shaped(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(shaped())
 def test_a_config_of_the_right_shape(data: dict[str, Any]) -> None:
     made = judge(data)
@@ -154,7 +154,7 @@ def _paths(data: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [here, *(path for key, value in below for path in _paths(value, (*here, key)))]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.sampled_from(STACKS), st.data())
 def test_a_stack_with_something_changed(stack: str, data: st.DataObject) -> None:
     one = config(stack)
@@ -180,13 +180,13 @@ def test_a_stack_with_something_changed(stack: str, data: st.DataObject) -> None
         check_plan(made)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(GARBAGE)
 def test_garbage(data: Any) -> None:
     assert judge(data) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from(sorted(Fleet.model_fields)), GARBAGE))
 def test_garbage_in_known_fields(data: dict[str, Any]) -> None:
     assert judge(data) is None

@@ -132,7 +132,7 @@ def test_a_refusal_is_hopeless_at_once_and_a_failure_is_not(
     assert "refused for the test" in backend.trouble.text
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     method=st.sampled_from(["GET", "HEAD", "POST", "DELETE"]),
     path=st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=60),

@@ -90,7 +90,7 @@ def test_systemd_understands_the_units(cloud: Cloud, tmp_path: Path) -> None:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     roles=st.sets(st.sampled_from(Role), min_size=1).map(lambda found: tuple(sorted(found))),
     cloud=st.sampled_from(Cloud),

@@ -425,7 +425,7 @@ BODY = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODY, cuts=st.lists(st.integers(1, 700), min_size=1, max_size=8))
 def test_any_message_passes_byte_by_byte(
     tmp_path_factory: pytest.TempPathFactory, body: bytes, cuts: list[int]

@@ -227,7 +227,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_any_inputs_of_any_live_type_are_judged_and_never_raise(
     provider: SandboxProvider, data: st.DataObject

@@ -109,7 +109,7 @@ VALUES = st.recursive(
 NAMES = st.sampled_from([*INSTANCE.inputs, "bogus"]) | st.text()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(NAMES, VALUES, max_size=6))
 def test_any_input_passes_or_fails_with_a_path_and_never_raises(inputs: dict):
     for failure in check(inputs, INSTANCE.inputs, INSTANCE.objects):

@@ -87,7 +87,7 @@ VALUES = st.recursive(
 INPUTS = st.dictionaries(st.sampled_from([*INSTANCE.inputs, "odd"]), VALUES, max_size=5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(INPUTS, INPUTS)
 def test_any_two_inputs_have_a_diff(old: dict, new: dict):
     assert diff(old, old, INSTANCE, NO_RULES) == []
