@@ -1,7 +1,7 @@
 """BackupVault: a locked bucket for the copies of one region's mail, and who may use it without any stored secret."""
 
 import json
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pulumi
 import pulumi_aws as aws
@@ -125,11 +125,12 @@ class BackupVault(pulumi.ComponentResource):
         self._reading: pulumi.Input[dict[str, Any]] = {}
         access, grants = self._aws(name) if args["cloud"] == Cloud.AWS else self._gcp(name)
         self.description = self._described(access)
-        self._tell(f"{name}-description", "store", args["control_bucket"], self.description, grants)
+        store = args["store_cloud"], args["store_region"], args["control_bucket"]
+        self._tell(f"{name}-description", *store, self.description, grants)
         if "replica_region" in args:
             # They restore what the store itself cannot.
-            followed = self._described(self._reading)
-            self._tell(f"{name}-followed", "replica", args["replica_bucket"], followed, grants)
+            replica = args["replica_cloud"], args["replica_region"], args["replica_bucket"]
+            self._tell(f"{name}-followed", *replica, self._described(self._reading), grants)
         self.register_outputs({"bucket": self.bucket, "key": self.key, "description": self.description})
 
     @property
@@ -158,16 +159,15 @@ class BackupVault(pulumi.ComponentResource):
     def _tell(
         self,
         name: str,
-        whose: Literal["store", "replica"],
+        cloud: str,
+        region: str,
         bucket: pulumi.Input[str],
         content: pulumi.Output[str],
         grants: list[pulumi.Resource],
     ) -> None:
         """Tells a region's mailbox nodes in their control bucket, once they may use what they are told of."""
-        args: Any = self._args
-        region = args[f"{whose}_region"]
-        key = vault.key(args["store_region"], region)
-        if args[f"{whose}_cloud"] == Cloud.AWS:
+        key = vault.key(self._args["store_region"], region)
+        if cloud == Cloud.AWS:
             aws.s3.BucketObjectv2(
                 name,
                 region=region,
