@@ -1,19 +1,22 @@
 """`mailinfra sandbox up` and `down`: every step from a bare machine to a mail system that runs, and back."""
 
 import base64
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mailinfra import names
 from mailinfra.console import Progress, Steps
 from mailinfra.network import inbound
-from mailinfra.node.bootstrap import revision
+from mailinfra.node.bootstrap import STATE, revision
 from mailinfra.plan import FleetPlan, NodePlan, plan
 from mailinfra.project import Project
-from mailinfra.publish import publish
+from mailinfra.publish import PublishError, publish
 from mailinfra.sandbox import people, rootfs, setup
 from mailinfra.sandbox.aws.moto_server import PROCESS_FILE
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
@@ -164,20 +167,32 @@ def unhealthy(sandbox: Sandbox) -> dict[str, str]:
     """The nodes that do not serve yet, and why: what a look at them says, not what was asked for."""
     # By address: at AWS a server's host name is the cloud's until its bootstrap gave it its own.
     machines = {machine["private_ipv4"]: machine for machine in sandbox.control.call("machines.list")}
-    found = {}
+    routes = published_routes(sandbox)
+
+    def reason(node: NodePlan) -> str:
+        problem = look(sandbox, machines.get(node.address.private_ipv4), node, routes.get(node.region, ""))
+        return problem or ("" if node.region in routes else "no directory can be read in its control bucket")
+
     with ThreadPoolExecutor(max_workers=8) as pool:
-        for fqdn, why in pool.map(
-            lambda node: (node.fqdn, look(sandbox, machines.get(node.address.private_ipv4), node)),
-            sandbox.plan.nodes,
-        ):
-            if why:
-                found[fqdn] = why
+        reasons = pool.map(reason, sandbox.plan.nodes)
+        return {node.fqdn: why for node, why in zip(sandbox.plan.nodes, reasons, strict=True) if why}
+
+
+def published_routes(sandbox: Sandbox) -> dict[str, str]:
+    """The SHA-256 of the routes in each region's control bucket; a region is left out where none can be read."""
+    found = {}
+    for region, store in region_stores(sandbox.control, sandbox.stack.outputs().get("regions", {})).items():
+        # A cloud that does not answer is no reason to be silent about the servers of the others.
+        with suppress(PublishError):
+            if stored := store.get(names.ROUTES_KEY):
+                found[region] = hashlib.sha256(stored.body).hexdigest()
     return found
 
 
-def look(sandbox: Sandbox, machine: Mapping[str, Any] | None, node: NodePlan) -> str:
-    """Why a node does not serve; empty when it does: booted, through the bootstrap that it was given last, and every
-    port of its roles open.
+def look(sandbox: Sandbox, machine: Mapping[str, Any] | None, node: NodePlan, routes: str) -> str:
+    """Why a node does not serve; empty when it does: booted, through the bootstrap that it was given last, every port
+    of its roles open, and its mail routed by the directory that was published last (`routes`: its SHA-256; empty: it is
+    not known).
     """
     if machine is None:
         return "no such machine"
@@ -187,9 +202,8 @@ def look(sandbox: Sandbox, machine: Mapping[str, Any] | None, node: NodePlan) ->
     try:
         given = sandbox.control.call("machines.get", id=machine["id"])["spec"]["user_data"]
         wanted = revision(base64.b64decode(given))
-        done = sandbox.control.call(
-            "machines.execute", id=machine["id"], command=["python3", "-c", LOOK, ports, wanted], timeout=20
-        )
+        command = ["python3", "-c", LOOK, ports, wanted, f"{STATE}/directory/current/routes.jsonl", routes]
+        done = sandbox.control.call("machines.execute", id=machine["id"], command=command, timeout=20)
     except ControlError as error:
         # It may have gone off meanwhile, for it is given another script, or be too busy to answer.
         return f"cannot look: {str(error)[-200:]}"
@@ -199,7 +213,7 @@ def look(sandbox: Sandbox, machine: Mapping[str, Any] | None, node: NodePlan) ->
 
 
 LOOK = """
-import socket, subprocess, sys
+import hashlib, socket, subprocess, sys
 from pathlib import Path
 begun = Path("/run/mailinfra-revision")
 if begun.exists() and begun.read_text().strip() != sys.argv[2]:
@@ -217,5 +231,7 @@ for port in sys.argv[1].split(","):
         closed.append(port)
 if closed:
     print("closed:", *closed)
+elif sys.argv[4] and hashlib.sha256(Path(sys.argv[3]).read_bytes()).hexdigest() != sys.argv[4]:
+    print("still has an older directory")
 """
 """Run on a node: prints what is not as it should be."""
