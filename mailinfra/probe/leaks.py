@@ -207,7 +207,7 @@ def as_texts(forms: dict[str, bytes]) -> dict[str, bytes]:
 
 
 CLAIMS = (
-    Claim("leaks.none", "No private DKIM key", ("R20",), no_private_key, Stage.BESIDE),
+    Claim("leaks.none", "No private DKIM key", ("R20",), no_private_key, Stage.SECOND),
     Claim("leaks.logs", "No private DKIM key", ("R20",), no_key_in_logs),
-    Claim("leaks.control", "A planted key is found by the same search", ("R20",), search_finds, Stage.BESIDE),
+    Claim("leaks.control", "A planted key is found by the same search", ("R20",), search_finds, Stage.SECOND),
 )

@@ -20,12 +20,12 @@ class NotClaimedError(Exception):
 
 
 class Stage(IntEnum):
-    """When a claim is measured. Those of one stage run side by side; `BESIDE` runs along with `LAST`."""
+    """When a claim is measured: those of one stage side by side, one stage after the other."""
 
     FIRST = 1
     """Needs every node alive."""
-    BESIDE = 2
-    """Holds, and can be measured, while a node is dead."""
+    SECOND = 2
+    """Looks on every node for what the first stage's mail may have left there."""
     LAST = 3
     """Kills a node."""
 

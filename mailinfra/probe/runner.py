@@ -18,10 +18,9 @@ CLAIMS: tuple[Claim, ...] = tuple(
 """Every claim, in the table's order."""
 BEAT_SECONDS = 1.0
 """How often it is told what is still being measured."""
-STEPS = ((Stage.FIRST,), (Stage.BESIDE, Stage.LAST))
 TITLES = {
     Stage.FIRST: "probe: mail, names and links",
-    Stage.BESIDE: "probe: secrets",
+    Stage.SECOND: "probe: secrets",
     Stage.LAST: "probe: an mx node dies while mail flows",
 }
 
@@ -49,11 +48,11 @@ def run(sandbox: Sandbox, steps: Steps, only: Sequence[str] | None = None) -> li
     found: dict[str, list[Row]] = {}
     with steps.step("probe: outside hosts"):
         site.prepare()
-    for stages in STEPS:
-        wanted = [claim for claim in claims if claim.stage in stages]
+    for stage in Stage:
+        wanted = [claim for claim in claims if claim.stage is stage]
         if not wanted:
             continue
-        with steps.step(TITLES[max(claim.stage for claim in wanted)]) as progress:
+        with steps.step(TITLES[stage]) as progress:
             found |= measure(site, wanted, progress)
     return [row for claim in claims for row in found[claim.id]]
 
