@@ -90,6 +90,25 @@ def test_systemd_understands_the_units(cloud: Cloud, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("cloud", Cloud)
+def test_systemd_never_gives_a_service_up(cloud: Cloud) -> None:
+    """Its default is to stop trying after five starts in ten seconds, until somebody logs in: nobody can."""
+    written = files(render(spec(ALL, cloud)))
+    services = {
+        path: text
+        for path, text in written.items()
+        if path.startswith("/etc/systemd/system/mailinfra-") and path.endswith(".service")
+    }
+    tried_again = {
+        path for path, text in services.items() if "\nRestart=" in text or f"{path[:-7]}path" in written
+    }
+    assert len(tried_again) >= 8
+    for path in tried_again:
+        unit, _, _ = services[path].partition("\n\n[Service]")
+        assert unit.startswith("[Unit]\n")
+        assert "StartLimitIntervalSec=0" in unit.splitlines(), path
+
+
 @settings(max_examples=40)
 @given(
     roles=st.sets(st.sampled_from(Role), min_size=1).map(lambda found: tuple(sorted(found))),
