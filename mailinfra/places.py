@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from operator import itemgetter
 from types import MappingProxyType
 
 from mailinfra.errors import Problem
@@ -235,9 +236,54 @@ def distance_km(one: Place, other: Place) -> float:
     return 2 * EARTH_RADIUS_KM * math.asin(min(1.0, math.dist(one.vector, other.vector) / 2))
 
 
-def nearest(origin: Place, candidates: Iterable[Place]) -> tuple[Place, ...]:
-    """`candidates` from the nearest to the farthest; equal distances in order of the regions' names."""
-    return tuple(sorted(candidates, key=lambda other: (distance_km(origin, other), other.region)))
+_Ranked = tuple[float, str, Place | None]
+"""A distance through a globe of radius 1, and the place that is so far away with its region's name."""
+
+
+@dataclass(frozen=True)
+class Nearby:
+    """Places among which the nearest to another one is found without looking at all of them: a k-d tree (Bentley 1975,
+    https://doi.org/10.1145/361002.361007). All vectors lie between the corners `low` and `high`."""
+
+    place: Place
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    parts: tuple["Nearby", ...]
+
+    @classmethod
+    def of(cls, places: Iterable[Place]) -> "Nearby | None":
+        """The tree of some places; None of none."""
+        ranked = list(places)
+        if not ranked:
+            return None
+        axes = list(zip(*(place.vector for place in ranked), strict=True))
+        low, high = tuple(map(min, axes)), tuple(map(max, axes))
+        widest = max(range(3), key=lambda axis: high[axis] - low[axis])
+        ranked.sort(key=lambda place: place.vector[widest])
+        middle = len(ranked) // 2
+        parts = (cls.of(ranked[:middle]), cls.of(ranked[middle + 1 :]))
+        return cls(ranked[middle], low, high, tuple(part for part in parts if part))
+
+    def nearest(self, origin: Place) -> Place | None:
+        """The place nearest to `origin` that is not in its own region; None where there is none. Of those equally far
+        it is the one whose region's name comes first."""
+        return self._nearest(origin, (math.inf, "", None))[2]
+
+    def _nearest(self, origin: Place, best: _Ranked) -> _Ranked:
+        if self.place.region != origin.region:
+            chord = math.dist(origin.vector, self.place.vector)
+            if (chord, self.place.region) < best[:2]:
+                best = chord, self.place.region, self.place
+        for distance, part in sorted(((part._away(origin), part) for part in self.parts), key=itemgetter(0)):
+            if distance <= best[0]:
+                best = part._nearest(origin, best)
+        return best
+
+    def _away(self, origin: Place) -> float:
+        """How far the box of these places is from `origin`: nothing in it is nearer."""
+        x, y, z = origin.vector
+        (x0, y0, z0), (x1, y1, z1) = self.low, self.high
+        return math.hypot(max(x0 - x, 0.0, x - x1), max(y0 - y, 0.0, y - y1), max(z0 - z, 0.0, z - z1))
 
 
 def unknown_region(path: str, region: str, cloud: Cloud, places: Places = PLACES) -> Problem:

@@ -5,11 +5,15 @@ region of the same zone, in the other cloud where there is one. Copy two are sna
 a repository in a vault: a locked bucket in the other cloud, in the same zone.
 """
 
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mailinfra.fleet import Cloud, Fleet, Region
 from mailinfra.placement import mailbox_hosts
-from mailinfra.places import PLACES, Place, Places, nearest
+from mailinfra.places import PLACES, Nearby, Place, Places
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -25,58 +29,69 @@ class StoreCopies:
 
 def copies(fleet: Fleet, places: Places = PLACES) -> tuple[StoreCopies, ...]:
     """The copies of each region that holds mail, in the fleet's order."""
-    stores: dict[str, list[Region]] = {}
-    for region in fleet.regions:
-        if mailbox_hosts(fleet, region):
-            stores.setdefault(region.zone, []).append(region)
+    holding = [region for region in fleet.regions if mailbox_hosts(fleet, region)]
+    zones: dict[str, list[Region]] = {}
+    for region in holding:
+        zones.setdefault(region.zone, []).append(region)
+    of = {zone: _Copies(fleet, zone, stores, places) for zone, stores in zones.items()}
     return tuple(
         StoreCopies(
-            region.region,
-            region.zone,
-            _replica(region, stores[region.zone], places),
-            vault(fleet, region, places),
+            region.region, region.zone, of[region.zone].replica(region), of[region.zone].vault(region)
         )
-        for region in fleet.regions
-        if mailbox_hosts(fleet, region)
+        for region in holding
     )
 
 
 def followers(fleet: Fleet) -> dict[str, str]:
     """The host that keeps the replica of each mailbox node's mail, by that node's; without those that have none."""
+    hosts = {region.region: mailbox_hosts(fleet, region) for region in fleet.regions}
     found: dict[str, str] = {}
     for store in copies(fleet):
         if store.replica:
-            own, others = (mailbox_hosts(fleet, fleet.region(name)) for name in (store.region, store.replica))
+            own, others = hosts[store.region], hosts[store.replica]
             found |= {host: others[index % len(others)] for index, host in enumerate(own)}
     return found
 
 
-def vault(fleet: Fleet, region: Region, places: Places = PLACES) -> Place | None:
-    """Where the repositories of a region's mail lie: as declared, else the nearest place of the other cloud in the zone
-    (the fleet's own regions before others), else of the same cloud. None where the zone has no second place."""
-    if declared := fleet.backup.vaults.get(region.region):
-        return places.get(declared.region)
-    own = {other.region for other in fleet.regions}
-    candidates = [
-        place
-        for place in places.values()
-        if place.country in fleet.zones[region.zone].countries
-        and place.region != region.region
-        and (place.cloud is not Cloud.GCP or fleet.clouds.gcp.project)
-    ]
-    # The other cloud before this one, and the fleet's own regions before others.
-    candidates.sort(key=lambda place: (place.cloud is region.cloud, place.region not in own))
-    best = [
-        place
-        for place in candidates
-        if (place.cloud is region.cloud, place.region in own)
-        == (candidates[0].cloud is region.cloud, candidates[0].region in own)
-    ]
-    return nearest(places[region.region], best)[0] if best else None
+class _Copies:
+    """Where the copies of the mail of a zone's regions can lie. `stores` are the zone's regions that hold mail."""
+
+    def __init__(self, fleet: Fleet, zone: str, stores: Iterable[Region], places: Places) -> None:
+        self._fleet, self._places = fleet, places
+        self._stores = _grouped((region.cloud, places[region.region]) for region in stores)
+        own = {region.region for region in fleet.regions}
+        self._vaults = _grouped(
+            ((place.cloud, place.region in own), place)
+            for place in places.values()
+            if place.country in fleet.zones[zone].countries
+            and (place.cloud is not Cloud.GCP or fleet.clouds.gcp.project)
+        )
+
+    def replica(self, region: Region) -> str:
+        """The nearest region that holds mail, in the other cloud where there is one; empty where there is none."""
+        place = self._nearest(region, self._stores, sorted(Cloud, key=region.cloud.__eq__))
+        return place.region if place else ""
+
+    def vault(self, region: Region) -> Place | None:
+        """Where the repositories of a region's mail lie: as declared, else the nearest place of the other cloud in the
+        zone (the fleet's own regions before others), else of the same cloud. None where the zone has no second place.
+        """
+        if declared := self._fleet.backup.vaults.get(region.region):
+            return self._places.get(declared.region)
+        clouds = sorted(Cloud, key=region.cloud.__eq__)
+        return self._nearest(
+            region, self._vaults, [(cloud, own) for cloud in clouds for own in (True, False)]
+        )
+
+    def _nearest(self, region: Region, groups: Mapping[K, Nearby], order: Iterable[K]) -> Place | None:
+        """The place nearest to a region, but not its own, of the first group that has one."""
+        found = (groups[key].nearest(self._places[region.region]) for key in order if key in groups)
+        return next(filter(None, found), None)
 
 
-def _replica(region: Region, stores: list[Region], places: Places) -> str:
-    others = [other for other in stores if other.region != region.region]
-    abroad = [other for other in others if other.cloud is not region.cloud] or others
-    ranked = nearest(places[region.region], [places[other.region] for other in abroad])
-    return ranked[0].region if ranked else ""
+def _grouped(places: Iterable[tuple[K, Place]]) -> dict[K, Nearby]:
+    groups: dict[K, list[Place]] = {}
+    for key, place in places:
+        groups.setdefault(key, []).append(place)
+    trees = ((key, Nearby.of(found)) for key, found in groups.items())
+    return {key: tree for key, tree in trees if tree}

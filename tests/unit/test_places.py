@@ -1,9 +1,12 @@
 """Places: the table is whole, distances are right, unknown regions are explained."""
 
 import json
+import math
 from importlib.resources import files
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mailinfra.fleet import Cloud, Size
 from mailinfra.places import (
@@ -11,9 +14,9 @@ from mailinfra.places import (
     COUNTRIES,
     MACHINE_IMAGES,
     PLACES,
+    Nearby,
     distance_km,
     machine_type,
-    nearest,
     place,
     unknown_region,
 )
@@ -54,10 +57,26 @@ def test_distances(one: str, other: str, kilometres: int) -> None:
     assert distance_km(place(one), place(other)) == pytest.approx(kilometres, rel=0.01, abs=1)
 
 
-def test_nearest_first() -> None:
+def test_nearest() -> None:
     candidates = [place(name) for name in ("us-central1", "europe-west3", "asia-northeast1", "europe-west2")]
-    order = [item.region for item in nearest(place("eu-central-1"), candidates)]
-    assert order == ["europe-west3", "europe-west2", "us-central1", "asia-northeast1"]
+    near = Nearby.of(candidates)
+    assert near
+    assert near.nearest(place("eu-central-1")) == place("europe-west3")
+    assert near.nearest(place("europe-west3")) == place("europe-west2")
+    alone = Nearby.of([place("europe-west3")])
+    assert alone
+    assert alone.nearest(place("europe-west3")) is None
+    assert Nearby.of([]) is None
+
+
+@given(st.lists(st.sampled_from(sorted(PLACES)), min_size=1, unique=True), st.sampled_from(sorted(PLACES)))
+def test_the_nearest_is_that_of_all(names: list[str], origin: str) -> None:
+    near = Nearby.of([place(name) for name in names])
+    assert near
+    ranked = sorted(
+        (math.dist(place(origin).vector, place(name).vector), name) for name in names if name != origin
+    )
+    assert near.nearest(place(origin)) == (place(ranked[0][1]) if ranked else None)
 
 
 def test_availability_zones_are_named_as_the_cloud_does() -> None:
