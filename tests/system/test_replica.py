@@ -12,7 +12,7 @@ import pytest
 
 from mailinfra.sandbox.cloud import start_cloud, stop_cloud
 from mailinfra.sandbox.paths import Paths, sandbox_lock
-from tests.node_helpers import DOMAIN, NodeFleet, Place, node_spec, until
+from tests.node_helpers import DOMAIN, PASSWORD, NodeFleet, Place, node_spec, until
 from tests.sandbox_helpers import quiet, traces
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
@@ -66,6 +66,22 @@ while len(found) < len(marks) and time.time() < end:
             found.update({mark: at for mark in marks if f"Subject: {mark}\n" in text.replace("\r", "")})
     time.sleep(0.02)
 print(json.dumps(found))
+"""
+LOGIN = r"""
+# Appends a draft with this subject through a node's IMAP, as the fleet's proxies would.
+import imaplib, json, ssl, sys
+host, user, password, mark = json.load(sys.stdin)
+tls = "/var/lib/mailinfra/tls"
+context = ssl.create_default_context(cafile=f"{tls}/anchors.pem")
+context.load_cert_chain(f"{tls}/cert.pem", f"{tls}/key.pem")
+box = imaplib.IMAP4_SSL(host, ssl_context=context, timeout=30)
+try:
+    box.login(user, password)
+except imaplib.IMAP4.error:
+    print("NO")
+else:
+    print(box.append("Drafts", None, None, f"Subject: {mark}\r\n\r\nHello\r\n".encode())[0])
+    box.logout()
 """
 ASK = r"""
 import json, socket, ssl, sys
@@ -161,6 +177,11 @@ class Stores:
             return not any(told[name] for name in ("pending", "unchecked", "failing", "unreachable"))
 
         until(check, seconds, f"{machine} has not settled: {self.status(machine)}")
+
+    def home(self, machine: str, user: str) -> bool:
+        """Whether a machine believes that a user lives there."""
+        here = f"postmap -q {user} cdb:/var/lib/mailinfra/directory/current/here || true"
+        return self.fleet.shell(machine, here).strip() == "OK"
 
     def publish(self, home: str, copy: str) -> None:
         """Have all users but bob live on one machine and be followed by another."""
@@ -266,13 +287,23 @@ def test_fifty_messages_take_seconds(stores: Stores, record_testsuite_property: 
     assert len(stores.same("carl")) == 50
 
 
-def test_the_replica_takes_no_mail_and_no_login(stores: Stores) -> None:
-    lookups = "/var/lib/mailinfra/directory/current"
-    assert f"anna@{DOMAIN}" not in stores.fleet.shell(COPY, f"cat {lookups}/auth-imap {lookups}/auth-pop3")
+def test_the_replica_takes_no_mail_and_passes_logins_on(stores: Stores) -> None:
+    lookups, mark = "/var/lib/mailinfra/directory/current", fresh()
+    assert not stores.home(COPY, f"anna@{DOMAIN}")
     assert "451 4.3.0" in stores.fleet.shell(COPY, f"postmap -q anna@{DOMAIN} cdb:{lookups}/here")
     assert f"home:[{HOSTS[HOME]}]" in stores.fleet.shell(
         COPY, f"postmap -q anna@{DOMAIN} cdb:{lookups}/transport"
     )
+
+    def login(password: str) -> str:
+        return stores.python(HOME, LOGIN, HOSTS[COPY], f"anna@{DOMAIN}", password, mark)
+
+    # What is changed through the replica is changed at home, at once.
+    assert login(PASSWORD) == "OK\n"
+    assert ("Drafts", mark) in {
+        (folder, subject) for folder, subject, _ in stores.mails(HOME, "anna").values()
+    }
+    assert login("wrong") == "NO\n"
 
 
 def test_only_the_home_may_sync_a_user(stores: Stores) -> None:
@@ -408,12 +439,7 @@ def test_after_a_take_over_and_back_nothing_is_lost_or_doubled(stores: Stores) -
     stores.deliver("fred", *unsent)
     stores.deliver("gina", unsent[0])
     stores.publish(home=COPY, copy=HOME)
-    lookups = "/var/lib/mailinfra/directory/current"
-    until(
-        lambda: stores.fleet.run(COPY, "grep", "-q", gina, f"{lookups}/auth-imap")[0] == 0,
-        60,
-        "the replica does not stand in",
-    )
+    until(lambda: stores.home(COPY, gina), 60, "the replica does not stand in")
     stores.deliver("fred", *during, machine=COPY)
     stores.deliver("gina", during[0], machine=COPY)
     stores.doveadm(COPY, "move", "-u", fred, "Work", "mailbox", "INBOX", "subject", common[0])
@@ -432,11 +458,7 @@ def test_after_a_take_over_and_back_nothing_is_lost_or_doubled(stores: Stores) -
     # And back.
     last = fresh()
     stores.publish(home=HOME, copy=COPY)
-    until(
-        lambda: stores.fleet.run(HOME, "grep", "-q", gina, f"{lookups}/auth-imap")[0] == 0,
-        60,
-        "the home is not home",
-    )
+    until(lambda: stores.home(HOME, gina), 60, "the home is not home")
     stores.deliver("fred", last)
     stores.settled(HOME, 90)
     assert len(stores.same("fred", 60)) == 9

@@ -109,8 +109,24 @@ def test_a_mailbox_node_takes_its_own(tmp_path: Path) -> None:
     assert table(files["here.cdb"]) == {**own, **dict.fromkeys(("carl", "bob", "everyone-us"), moved)}
     assert table(files["transport.cdb"])["anna"] == "lmtp:unix:private/dovecot-lmtp"
     assert files["users"] == b"anna@example.test:::::::userdb_quota_rule=*:bytes=1000\n"
-    assert files["auth-imap"] == f"anna@example.test:{HASH}::::::\n".encode()
     assert "auth-smtp" not in files
+
+
+def test_a_mailbox_node_passes_on_who_lives_elsewhere_in_its_zone(tmp_path: Path) -> None:
+    for service, port in (("imap", 993), ("pop3", 995)):
+        files = made(tmp_path, "mailbox", hostname=STORE)
+        assert files[f"auth-{service}"].decode().splitlines() == [
+            f"anna@example.test:{HASH}::::::",
+            f"carl@example.test:{HASH}::::::proxy=y host=store-2.{NODES} port={port} ssl=yes",
+        ]
+
+
+@pytest.mark.parametrize("roles", [("mailbox",), ("mailbox", "imap")])
+def test_nobody_gets_into_a_mailbox_without_a_password(tmp_path: Path, roles: tuple[str, ...]) -> None:
+    node = Node(**{**vars(agent_node(tmp_path, roles)), "hostname": STORE})
+    strayed = lines(user("bob", "us", STORE))
+    for known in (b"", lines(account("bob", enabled=False)), lines(account("bob"))):
+        assert b"nopassword" not in dict(lookups(node, routes(strayed), accounts(known)))["auth-imap"]
 
 
 def test_proxies_ask_for_own_passwords_and_pass_others_on(tmp_path: Path) -> None:
@@ -361,7 +377,7 @@ def test_a_home_and_a_replica_learn_of_each_other(tmp_path: Path) -> None:
     }
 
 
-def test_a_replica_has_the_mailbox_and_neither_its_mail_nor_its_logins(tmp_path: Path) -> None:
+def test_a_replica_has_the_mailbox_and_passes_its_mail_and_its_logins_on(tmp_path: Path) -> None:
     files = replicated(tmp_path, WEST)
     users = files["users"].decode().splitlines()
     assert users == [
@@ -373,7 +389,12 @@ def test_a_replica_has_the_mailbox_and_neither_its_mail_nor_its_logins(tmp_path:
     for name in ("anna", "carl", "bob"):
         assert str(cdb.get(files["here.cdb"], f"{name}@example.test")).startswith("451 ")
     assert cdb.get(files["transport.cdb"], "anna@example.test") == f"home:[{STORE}]:2525"
-    assert [line.split(":")[0] for line in files["auth-imap"].decode().splitlines()] == ["emil@example.test"]
+    logins = [line.rsplit(":", 1) for line in files["auth-imap"].decode().splitlines()]
+    assert {login.split("@")[0]: forward for login, forward in logins} == {
+        "anna": f"proxy=y host={STORE} port=993 ssl=yes",
+        "carl": f"proxy=y host={STORE} port=993 ssl=yes",
+        "emil": "",
+    }
 
 
 @pytest.mark.parametrize("replica", ["", None, 1, "Store-1", STORE, "a b", "-x.test", [WEST]])

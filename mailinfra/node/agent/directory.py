@@ -153,18 +153,22 @@ def _home(node: Node, boxes: list[Route]) -> str:
 def _logins(
     node: Node, found: dict[str, Route], known: dict[str, Account], service: str, port: int
 ) -> Iterator[str]:
-    """Dovecot's passwd-file for one protocol: own users with a hash, others passed on to their home."""
+    """Dovecot's passwd-file for one protocol: own users with a hash, others passed on to their home.
+
+    A mailbox node passes its zone's users on as well: while a user moves, some proxies still lead to the old home or
+    lead to the new one sooner than it knows, and whoever is asked there must not answer "wrong password".
+    """
     proxy = service in node.roles
     for box in found.values():
-        account = known.get(box.address)
         own, here = box.zone == node.zone, box.host == node.hostname
-        if box.targets or (own and not (account and account.enabled)) or not (proxy or here):
+        if box.targets or not (own or proxy):
             continue
         forward = "" if here else f"proxy=y host={box.host} port={port} ssl=yes"
-        if own and account:
-            yield f"{box.address}:{account.password}::::::{forward}\n"
-        else:
+        if not (own or here):
             yield f"{box.address}:::::::nopassword=y {forward}\n"
+        # Nobody gets in where the mail is without a hash, whatever zone the directory names.
+        elif (account := known.get(box.address)) and account.enabled:
+            yield f"{box.address}:{account.password}::::::{forward}\n"
 
 
 def _follows(node: Node, box: Route) -> bool:
