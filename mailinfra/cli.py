@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from mailinfra.console import Steps
-from mailinfra.errors import ConfigError
+from mailinfra.errors import UserError
 
 if TYPE_CHECKING:
     from mailinfra.failover import Outcome
@@ -319,13 +319,9 @@ def main() -> None:
 
 def run(command: Callable[[], object]) -> None:
     """Run a command; exit code 1 with a message for errors that have one."""
-    from mailinfra.backup.restore import RestoreError
-    from mailinfra.publish import PublishError
-    from mailinfra.sandbox.paths import SandboxError
-
     try:
         command()
-    except (ConfigError, SandboxError, PublishError, RestoreError) as error:
+    except UserError as error:
         Console(stderr=True, highlight=False, markup=False).print(f"mailinfra: {error}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -19,7 +19,11 @@ class Problem:
         return f"{self.path}: found {self.found}; allowed: {self.allowed}"
 
 
-class ConfigError(ValueError):
+class UserError(Exception):
+    """What a user can mend. Its text is meant for them: the command line prints it, and no trace."""
+
+
+class ConfigError(UserError, ValueError):
     """The input is refused. Carries every problem found, not only the first."""
 
     def __init__(self, problems: Iterable[Problem], where: str = "the fleet's config") -> None:

@@ -31,13 +31,14 @@ from mailinfra.directory import (
     read_directory,
     stored_hashes,
 )
+from mailinfra.errors import UserError
 from mailinfra.fleet import Fleet
 
 TIMEOUT_SECONDS = 60
 CONTENT_TYPE = "application/jsonl"
 
 
-class PublishError(Exception):
+class PublishError(UserError):
     """The directory was not, or not everywhere, published; says what to do."""
 
 

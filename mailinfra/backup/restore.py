@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from mailinfra import names
 from mailinfra.backup.plan import copies, followers
+from mailinfra.errors import UserError
 from mailinfra.fleet import Fleet
 from mailinfra.node.backup.requests import (
     MESSAGE_ID,
@@ -30,7 +31,7 @@ SILENT_SECONDS = 90.0
 """Nodes look for requests every ten seconds; after so long it is said that one has not answered."""
 
 
-class RestoreError(Exception):
+class RestoreError(UserError):
     """The restore is refused, or has failed; says why, and what can be done."""
 
 

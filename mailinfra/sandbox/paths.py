@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailinfra.errors import UserError
+
 DEFAULT_NAME = "sandbox"
 CONTROL_SOCKET = "control.sock"
 """The daemon's socket, in the state root."""
@@ -17,7 +19,7 @@ SOCKET_PATH_LIMIT = 107
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
-class SandboxError(Exception):
+class SandboxError(UserError):
     """Something in the sandbox that its user can mend; the message says what and how."""
 
 
